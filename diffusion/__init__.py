@@ -1,0 +1,1 @@
+"""GLIDE: the conditional U-Net, schedules and samplers, guidance and tokenizers."""

@@ -1,0 +1,1 @@
+"""What people call: text-to-image and its bundled weights."""

@@ -1,0 +1,1 @@
+"""Toybox: the small procedural world that mini is trained and judged on."""
