@@ -1,0 +1,111 @@
+"""A scene: one or two things, how they stand to each other, and what that is called.
+
+Scene `index` of a split is a pure function of (split, index). Words, shapes and view draw from generators
+of their own, so that changing how one of them is drawn leaves the others as they were.
+"""
+
+from __future__ import annotations
+
+import operator
+import zlib
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+
+from .captions import write_caption
+from .vocabulary import COLOURS, FINISHES, RELATIONS, SIZES, SUPPORTS, THINGS, is_held_out
+
+SPLITS = ("train", "val", "novel")
+SINGLE_SHARE = 0.6
+# For one thing: chance of each size and each finish being said. Pairs say less, or captions grow long.
+SAID_SINGLE = 0.2
+SAID_PAIR = 0.1
+
+
+@dataclass(frozen=True)
+class Toy:
+    """One thing in a scene; `size` and `finish` are None when they are left unsaid.
+
+    Raises ValueError for a word that Toybox does not have.
+    """
+
+    thing: str
+    colour: str
+    size: str | None = None
+    finish: str | None = None
+
+    def __post_init__(self) -> None:
+        is_held_out(self.thing, self.colour)
+        for name, value, known in (("size", self.size, SIZES), ("finish", self.finish, FINISHES)):
+            if value is not None and value not in known:
+                raise ValueError(f"unknown {name} {value!r}: expected one of {', '.join(known)}, or None")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One or two toys and their caption; seen by the camera, the first stands in `relation` to the other."""
+
+    split: str
+    index: int
+    objects: tuple[Toy, ...]
+    relation: str | None
+    caption: str
+
+    def attributes(self) -> dict:
+        """Everything that the caption can say, as a dict of JSON types."""
+        return {
+            "split": self.split,
+            "index": self.index,
+            "objects": [
+                {"thing": toy.thing, "colour": toy.colour, "size": toy.size, "finish": toy.finish}
+                for toy in self.objects
+            ],
+            "relation": self.relation,
+        }
+
+    def generator(self, stream: str) -> np.random.Generator:
+        """The scene's own random numbers for one purpose (`stream` names it)."""
+        return _generator(self.split, self.index, stream)
+
+
+def _generator(split: str, index: int, stream: str) -> np.random.Generator:
+    seed = (zlib.crc32(split.encode()), index, zlib.crc32(stream.encode()))
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
+
+
+@cache
+def _pairs(novel: bool, supports_only: bool = False) -> list[tuple[str, str]]:
+    things = SUPPORTS if supports_only else THINGS
+    return [(thing, colour) for thing in things for colour in COLOURS if is_held_out(thing, colour) == novel]
+
+
+def _draw_toy(rng: np.random.Generator, pairs: list[tuple[str, str]], said: float) -> Toy:
+    thing, colour = pairs[rng.integers(len(pairs))]
+    size = SIZES[rng.integers(2)] if rng.random() < 2 * said else None
+    finish = FINISHES[rng.integers(2)] if rng.random() < 2 * said else None
+    return Toy(thing, colour, size, finish)
+
+
+def make_scene(split: str, index: int) -> Scene:
+    """Scene `index` (0, 1, …) of "train", "val" or "novel".
+
+    `train` and `val` hold none of the held-out (thing, colour) pairs, `novel` nothing else.
+    Raises ValueError for an unknown split or a negative index, TypeError for an index that is no integer.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"unknown split {split!r}: expected one of {', '.join(SPLITS)}")
+    index = operator.index(index)
+    if index < 0:
+        raise ValueError(f"scene index is {index}: expected 0 or more")
+    rng = _generator(split, index, "words")
+    novel = split == "novel"
+    if rng.random() < SINGLE_SHARE:
+        relation = None
+        objects: tuple[Toy, ...] = (_draw_toy(rng, _pairs(novel), SAID_SINGLE),)
+    else:
+        relation = RELATIONS[rng.integers(len(RELATIONS))]
+        other = _draw_toy(rng, _pairs(novel, relation == "on top of"), SAID_PAIR)
+        rest = [pair for pair in _pairs(novel) if pair[0] != other.thing]
+        objects = (_draw_toy(rng, rest, SAID_PAIR), other)
+    return Scene(split, index, objects, relation, write_caption(objects, relation, rng))
