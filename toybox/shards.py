@@ -1,0 +1,207 @@
+"""Toybox as webdataset shards: tars of 1,000 scenes, rendered on all cores, whole or absent.
+
+Every byte depends on the arguments alone, so shards already there are recognised by their content and kept.
+"""
+
+import io
+import json
+import multiprocessing
+import os
+import signal
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from . import make_scene, render
+
+SCENES_PER_SHARD = 1000
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One tar to be: scenes `first` … `last - 1` of a split, at `path`."""
+
+    path: Path
+    split: str
+    first: int
+    last: int
+    size: int
+    clouds: bool
+
+    def members(self, index: int) -> list[tuple[str, bytes]]:
+        """Names and contents of one sample: `.png`, `.txt`, `.json` and, with clouds, `.npy` (float16)."""
+        scene = make_scene(self.split, index)
+        stem = f"{self.split}-{index:08d}"
+        png = io.BytesIO()
+        Image.fromarray(render(scene, size=self.size)).save(png, format="png", compress_level=1)
+        attributes = json.dumps(scene.attributes(), sort_keys=True)
+        files = [
+            (f"{stem}.png", png.getvalue()),
+            (f"{stem}.txt", scene.caption.encode()),
+            (f"{stem}.json", attributes.encode()),
+        ]
+        if self.clouds:
+            cloud = io.BytesIO()
+            np.save(cloud, scene.cloud().astype(np.float16))
+            files.append((f"{stem}.npy", cloud.getvalue()))
+        return files
+
+    def is_written(self) -> bool:
+        """Whether the whole shard is at `path`; a shorter one of the same scenes counts as absent.
+
+        Raises FileExistsError if the file there holds other scenes.
+        """
+        if not self.path.exists():
+            return False
+        first = self.members(self.first)
+        try:
+            with tarfile.open(self.path) as tar:
+                names = tar.getnames()
+                same = [(name, tar.extractfile(name).read()) for name in names[: len(first)]] == first
+        except (tarfile.TarError, OSError, AttributeError):
+            same, names = False, []
+        if not same:
+            raise FileExistsError(
+                f"{self.path} does not hold {self.split} scenes from {self.first} on at {self.size} px"
+                f"{' with clouds' if self.clouds else ''}; give another output folder or delete its shards."
+            )
+        return len(names) >= len(first) * (self.last - self.first)
+
+
+def write_shards(
+    split: str,
+    count: int,
+    out: str | Path,
+    size: int = 64,
+    clouds: bool = False,
+    workers: int | None = None,
+    start: int = 0,
+) -> list[Path]:
+    """Write scenes `start` … `start + count - 1` of a split as `out/shard-00000.tar` …, 1,000 scenes each.
+
+    A sample is `<key>.png` (RGB, `size` px), `<key>.txt` (caption), `<key>.json` (attributes) and, with
+    `clouds`, `<key>.npy` (float16 [4096, 6]). Works on `workers` processes (default: one per core), shows a
+    progress bar, keeps shards that are already there, and leaves no part of a shard when stopped.
+    Returns the paths of all shards. Raises ValueError, FileExistsError or another OSError before rendering.
+    """
+    if count < 1:
+        raise ValueError(f"The number of scenes must be at least 1, not {count}.")
+    if start < 0:
+        raise ValueError(f"The first scene must be at least 0, not {start}.")
+    workers = os.cpu_count() or 1 if workers is None else workers
+    if workers < 1:
+        raise ValueError(f"The number of workers must be at least 1, not {workers}.")
+    render(make_scene(split, start), size=size)
+    out = Path(out)
+    _check_writable(out)
+    shards = [
+        Shard(
+            path=out / f"shard-{number:05d}.tar",
+            split=split,
+            first=first,
+            last=min(first + SCENES_PER_SHARD, start + count),
+            size=size,
+            clouds=clouds,
+        )
+        for number, first in enumerate(range(start, start + count, SCENES_PER_SHARD))
+    ]
+    missing = [shard for shard in shards if not shard.is_written()]
+    scenes = sum(shard.last - shard.first for shard in missing)
+    with tqdm(total=count, initial=count - scenes, unit="scene", desc=f"{split} {size} px") as bar:
+        if min(workers, len(missing)) > 1:
+            _write_in_parallel(missing, min(workers, len(missing)), bar)
+        else:
+            for shard in missing:
+                for _ in _write(shard):
+                    bar.update()
+    return [shard.path for shard in shards]
+
+
+def _check_writable(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=out).close()
+    except OSError as error:
+        kind = PermissionError if isinstance(error, PermissionError) else NotADirectoryError
+        raise kind(
+            f"Cannot write shards to {out} ({error.strerror}); give a folder that can be written to."
+        ) from error
+
+
+def _write(shard: Shard) -> Iterator[int]:
+    """Write one shard beside its place and rename it, yielding each index; closed early, leave nothing."""
+    part = shard.path.with_name(f".{shard.path.name}.part")
+    try:
+        with tarfile.open(part, "w", format=tarfile.USTAR_FORMAT) as tar:
+            for index in range(shard.first, shard.last):
+                for name, content in shard.members(index):
+                    entry = tarfile.TarInfo(name)
+                    entry.size = len(content)
+                    tar.addfile(entry, io.BytesIO(content))
+                yield index
+        os.replace(part, shard.path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _write_in_parallel(shards: list[Shard], workers: int, bar: tqdm) -> None:
+    context = multiprocessing.get_context("spawn")  # a forked copy of a process with threads may hang
+    done, stop = context.Value("q", 0), context.Event()
+    with (
+        _one_thread_each(),
+        ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(done, stop)) as pool,
+    ):
+        pending = {pool.submit(_write_one, shard) for shard in shards}
+        before = bar.n
+        try:
+            while pending:
+                finished, pending = wait(pending, timeout=0.2, return_when=FIRST_EXCEPTION)
+                bar.update(before + done.value - bar.n)
+                for future in finished:
+                    future.result()
+        except BaseException:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Children started inside compute on one thread: there are as many of them as cores."""
+    before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _start(done, stop) -> None:
+    """In a worker, once: Ctrl-C is the parent's to handle, who then sets `stop`."""
+    global _done, _stop
+    _done, _stop = done, stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _write_one(shard: Shard) -> None:
+    parent = multiprocessing.parent_process()
+    writing = _write(shard)
+    for _ in writing:
+        with _done.get_lock():
+            _done.value += 1
+        if _stop.is_set() or not (parent and parent.is_alive()):
+            writing.close()
+            return
