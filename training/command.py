@@ -1,0 +1,31 @@
+"""What `maquette train STAGE` calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from .config import TrainConfig
+from .stage import Stage
+
+
+def train(
+    make_stage: Callable[[TrainConfig], Stage],
+    config: str | Path,
+    data: str | None,
+    out: str | Path,
+    resume: bool = False,
+    steps: int | None = None,
+) -> Path:
+    """Train the stage that `make_stage` builds from the recipe file `config`; returns the folder of the result.
+
+    `data` (shards, with braces) and `steps` replace the recipe's. Raises what `TrainConfig.from_file`, `make_stage`
+    and `fit` raise: one clear sentence for bad input, KeyboardInterrupt with a sentence after Ctrl-C.
+    """
+    replaced = {"data": data, "steps": steps}
+    recipe = TrainConfig.from_file(config, **{key: value for key, value in replaced.items() if value is not None})
+    if not recipe.data:
+        raise ValueError(f"No data: give --data 'shards-{{000..099}}.tar', or a line `data: …` in {config}.")
+    from .loop import fit  # heavy
+
+    return fit(make_stage(recipe), recipe, recipe.data, out, resume)

@@ -1,0 +1,45 @@
+"""What a network must offer to be trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from PIL.Image import Image
+
+
+class Stage(Protocol):
+    """A network with its loss; the loop in `fit` knows nothing else about it.
+
+    A stage may also have `flops_per_sample` (forward and backward of one sample), and is then timed in TFLOP/s.
+    """
+
+    model: torch.nn.Module
+    """The network, float32 parameters on the CPU, in the memory format it trains in."""
+
+    def prepare(self, sample: dict[str, Any]) -> dict[str, Any]:
+        """Decode one raw sample (`{"__key__": …, "png": bytes, "txt": bytes, …}`) to arrays or tensors.
+
+        Called from threads; must be deterministic (draw augmentations in `loss`, from its generator).
+        """
+        ...
+
+    def loss(
+        self, model: Callable[..., Any], batch: dict[str, Any], generator: torch.Generator
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """The mean loss of a batch (scalar) and further scalars to log.
+
+        `model` is called like the network and returns float32. `batch` holds stacked results of `prepare` on the
+        training device. Everything random is drawn from `generator` (on the CPU): a resumed run repeats it.
+        """
+        ...
+
+    def samples(self, model: torch.nn.Module) -> Image | None:
+        """A sheet of what the averaged network makes now, or None."""
+        ...
+
+    def save(self, model: torch.nn.Module, folder: Path) -> None:
+        """Write the averaged float32 network into `folder` as it is used for inference."""
+        ...
