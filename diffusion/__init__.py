@@ -1,5 +1,18 @@
 """GLIDE: the conditional U-Net, schedules and samplers, guidance and tokenizers."""
 
+from .guidance import guided
+from .sampling import normal_draws, sample, seeded_generators
+from .schedules import betas, make_scheduler, respaced_timesteps
 from .unet import GlideUNet, TextConditioning
 
-__all__ = ["GlideUNet", "TextConditioning"]
+__all__ = [
+    "GlideUNet",
+    "TextConditioning",
+    "betas",
+    "guided",
+    "make_scheduler",
+    "normal_draws",
+    "respaced_timesteps",
+    "sample",
+    "seeded_generators",
+]

@@ -1,0 +1,170 @@
+"""Noise schedules and respacing as data, and the diffusers schedulers they drive.
+
+A respaced process keeps some of the training timesteps. The diffusers scheduler is built on exactly the kept
+ones, so its own timesteps are 0…kept-1, and `RespacedScheduler.timesteps` maps them to what the network was
+trained on. The cumulative products stay float64: the last cosine steps have 1 - beta near 1e-7, which float32
+betas cannot hold.
+"""
+
+from collections.abc import Callable, Sequence
+from operator import index
+
+import numpy as np
+import torch
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler
+
+SCHEDULES = ("linear", "squaredcos_cap_v2")
+SAMPLERS = ("ddpm", "ddim", "dpm++", "unipc")
+
+
+def betas(schedule: str, steps: int = 1000) -> np.ndarray:
+    """The variances added at each of `steps` training timesteps, float64 [steps].
+
+    "linear" is Ho et al. 2020 scaled to any number of steps, "squaredcos_cap_v2" Nichol & Dhariwal 2021, eq. 17.
+    Raises ValueError for an unknown schedule, or fewer than 21 steps.
+    """
+    if schedule not in SCHEDULES:
+        raise ValueError(f"unknown noise schedule {schedule!r}; known are {', '.join(SCHEDULES)}")
+    if steps < 21:
+        raise ValueError(f"a noise schedule needs at least 21 steps, got {steps}")
+    if schedule == "linear":
+        return np.linspace(0.1 / steps, 20.0 / steps, steps, dtype=np.float64)
+    t = np.arange(steps + 1, dtype=np.float64) / steps
+    alpha_bar = np.cos((t + 0.008) / 1.008 * np.pi / 2) ** 2
+    return np.minimum(1 - alpha_bar[1:] / alpha_bar[:-1], 0.999)
+
+
+def respaced_timesteps(steps: int = 1000, spacing: int | str | Sequence[int] | None = None) -> list[int]:
+    """The training timesteps to keep, ascending.
+
+    `spacing` is a count (20 or "20"), counts for equal sections of the process ([10, 10, 3, 2, 2] or
+    "10,10,3,2,2"), "ddim50" (50 steps at an integer stride), "fast27" (GLIDE's upsampler), or None, "" or
+    "all" for every step.
+    Raises ValueError when the process has no such steps. Source: respacing in improved-diffusion and GLIDE.
+    """
+    if spacing is None or spacing in ("", "all"):
+        return list(range(steps))
+    if spacing == "fast27":
+        # The noisiest timestep gives DDIM artefacts; start two below it.
+        return [*respaced_timesteps(steps, (10, 10, 3, 2, 2))[:-1], steps - 3]
+    if isinstance(spacing, str) and spacing.startswith("ddim"):
+        return _strided(steps, spacing)
+    sections = _section_counts(spacing)
+    kept, start = [], 0
+    for i, count in enumerate(sections):
+        size = steps // len(sections) + (i < steps % len(sections))
+        if not 1 <= count <= size:
+            raise ValueError(
+                f"cannot keep {count} of {size} timesteps (spacing {spacing!r}); give between 1 and {size}"
+            )
+        position, stride = 0.0, (size - 1) / max(count - 1, 1)
+        for _ in range(count):
+            # Added up, not multiplied: ties round as in the original.
+            kept.append(start + round(position))
+            position += stride
+        start += size
+    return kept
+
+
+def _section_counts(spacing: int | str | Sequence[int]) -> list[int]:
+    try:
+        counts = spacing.split(",") if isinstance(spacing, str) else np.atleast_1d(spacing).tolist()
+        if counts:
+            return [int(count) if isinstance(count, str) else index(count) for count in counts]
+    except (TypeError, ValueError):
+        counts = []
+    raise ValueError(
+        f"cannot read the spacing {spacing!r}; give a number of steps, counts such as '10,10,3,2,2', "
+        "'ddim50' or 'fast27'"
+    )
+
+
+def _strided(steps: int, spacing: str) -> list[int]:
+    count = spacing.removeprefix("ddim")
+    for stride in range(1, steps + 1):
+        kept = range(0, steps, stride)
+        if str(len(kept)) == count:
+            return list(kept)
+    raise ValueError(f"no integer stride takes {count or 'no'} steps out of {steps} (spacing {spacing!r})")
+
+
+class RespacedScheduler:
+    """A diffusers scheduler on some timesteps of a training schedule, stepping from predictions of x_0.
+
+    timesteps: the training timesteps the network sees, highest first. Step i of a run goes from
+    `timesteps[i]` to `timesteps[i + 1]`, and the last one to the picture. Predictions of x_0 rather than of
+    the noise, because only then can every rule clip them and blend in known pixels.
+    """
+
+    def __init__(self, sampler: str, schedule: str, kept: Sequence[int], steps: int = 1000):
+        alphas_cumprod = np.cumprod(1 - betas(schedule, steps))[list(kept)]
+        config = {
+            "num_train_timesteps": len(alphas_cumprod),
+            "trained_betas": 1 - alphas_cumprod / np.append(1.0, alphas_cumprod[:-1]),
+            "prediction_type": "sample",
+            # The one spacing with which n steps out of n are exactly n-1…0 in all of them.
+            "timestep_spacing": "trailing",
+        }
+        if sampler == "dpm++":
+            self.rule = DPMSolverMultistepScheduler(**config)
+        elif sampler == "unipc":
+            self.rule = UniPCMultistepScheduler(**config)
+        else:
+            self.rule = DDIMScheduler(**config, clip_sample=False)
+        self.rule.alphas_cumprod = torch.from_numpy(alphas_cumprod)
+        self.stochastic = sampler == "ddpm"
+        self.timesteps = [int(t) for t in reversed(kept)]
+
+    def start(self) -> None:
+        """Begin a new run: the multistep rules forget what they have seen."""
+        self.rule.set_timesteps(len(self.timesteps))
+
+    def predict_x0(self, step: int, x: torch.Tensor, epsilon: torch.Tensor) -> torch.Tensor:
+        """The picture [N, C, H, W] in x if `epsilon` is its noise. Source: Ho et al. 2020, eq. 15."""
+        alpha_bar, _ = self._alpha_bars(step)
+        return (x - (1 - alpha_bar).sqrt() * epsilon) / alpha_bar.sqrt()
+
+    def step(
+        self,
+        step: int,
+        x: torch.Tensor,
+        x0: torch.Tensor,
+        variance: torch.Tensor | None = None,
+        draw: Callable[[], torch.Tensor] | None = None,
+    ) -> torch.Tensor:
+        """The next x from this one and its picture x0, all [N, C, H, W].
+
+        `variance` (the network's, -1: smallest, 1: largest) and `draw` (one normal draw like x) are for
+        "ddpm" only.
+        """
+        remaining = len(self.timesteps) - 1 - step
+        if not self.stochastic:
+            return self.rule.step(x0, remaining, x).prev_sample
+        # DDIM with eta = 1 is ancestral sampling with the smallest variance, beta-tilde. The network places its
+        # own between that and beta, which is the factor below as much: Nichol & Dhariwal 2021, eq. 15.
+        noise = torch.zeros_like(x)
+        if remaining > 0:
+            alpha_bar, previous = self._alpha_bars(step)
+            noise = draw() * ((1 - alpha_bar) / (1 - previous)) ** ((variance + 1) / 4)
+        return self.rule.step(x0, remaining, x, eta=1.0, variance_noise=noise).prev_sample
+
+    def _alpha_bars(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        remaining = len(self.timesteps) - 1 - step
+        return self.rule.alphas_cumprod[remaining], self.rule.alphas_cumprod[remaining - 1]
+
+
+def make_scheduler(
+    sampler: str = "ddpm",
+    schedule: str = "squaredcos_cap_v2",
+    spacing: int | str | Sequence[int] | None = None,
+    steps: int = 1000,
+) -> RespacedScheduler:
+    """The scheduler that `sample` runs.
+
+    sampler: "ddpm" (ancestral, learned variance), "ddim", or for 10 to 25 steps "dpm++" or "unipc".
+    schedule, steps: what the network was trained with. spacing: see `respaced_timesteps`.
+    Raises ValueError for an unknown sampler or schedule, or an impossible spacing.
+    """
+    if sampler not in SAMPLERS:
+        raise ValueError(f"unknown sampler {sampler!r}; known are {', '.join(SAMPLERS)}")
+    return RespacedScheduler(sampler, schedule, respaced_timesteps(steps, spacing), steps)
