@@ -3,9 +3,11 @@
 from .guidance import guided
 from .sampling import normal_draws, sample, seeded_generators
 from .schedules import betas, make_scheduler, respaced_timesteps
+from .tokenizer import GlideTokenizer, train_tokenizer
 from .unet import GlideUNet, TextConditioning
 
 __all__ = [
+    "GlideTokenizer",
     "GlideUNet",
     "TextConditioning",
     "betas",
@@ -15,4 +17,5 @@ __all__ = [
     "respaced_timesteps",
     "sample",
     "seeded_generators",
+    "train_tokenizer",
 ]

@@ -20,7 +20,7 @@ SAMPLERS = ("ddpm", "ddim", "dpm++", "unipc")
 def betas(schedule: str, steps: int = 1000) -> np.ndarray:
     """The variances added at each of `steps` training timesteps, float64 [steps].
 
-    "linear" is Ho et al. 2020 scaled to any number of steps, "squaredcos_cap_v2" Nichol & Dhariwal 2021, eq. 17.
+    "linear" is Ho et al. 2020 scaled to any number of steps, "squaredcos_cap_v2" Nichol & Dhariwal 2021.
     Raises ValueError for an unknown schedule, or fewer than 21 steps.
     """
     if schedule not in SCHEDULES:
@@ -140,7 +140,7 @@ class RespacedScheduler:
         remaining = len(self.timesteps) - 1 - step
         if not self.stochastic:
             return self.rule.step(x0, remaining, x).prev_sample
-        # DDIM with eta = 1 is ancestral sampling with the smallest variance, beta-tilde. The network places its
+        # DDIM with eta = 1 is ancestral sampling with the smallest variance, beta-tilde. The network puts its
         # own between that and beta, which is the factor below as much: Nichol & Dhariwal 2021, eq. 15.
         noise = torch.zeros_like(x)
         if remaining > 0:

@@ -1,0 +1,131 @@
+"""GLIDE's tokenizer: byte-level BPE on lower-cased text, padded to the network's context."""
+
+import gzip
+import json
+import os
+import re
+import zlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, pre_tokenizers
+from tokenizers.models import BPE
+from tokenizers.trainers import BpeTrainer
+
+END = "<|endoftext|>"
+
+
+class GlideTokenizer:
+    """Texts -> token ids and a mask for `GlideUNet`. Any Unicode text is legal.
+
+    vocab_size: the number of entries; padding_id: the last of them.
+    Source: GPT-2's byte-level BPE (Radford et al. 2019) as glide-text2im uses it.
+    """
+
+    def __init__(self, tokenizer: Tokenizer):
+        lacking = set(pre_tokenizers.ByteLevel.alphabet()) - tokenizer.get_vocab().keys()
+        if lacking:
+            raise ValueError(
+                f"the tokenizer lacks {len(lacking)} of the 256 bytes; it needs a byte-level vocabulary"
+            )
+        # Someone's "<|endoftext|>" is text like any other.
+        tokenizer.encode_special_tokens = True
+        self.tokenizer = tokenizer
+        self.vocab_size = tokenizer.get_vocab_size()
+        self.padding_id = self.vocab_size - 1
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike) -> "GlideTokenizer":
+        """From a `tokenizer.json`. Raises FileNotFoundError, or ValueError if it is not one."""
+        text = _read(path)
+        try:
+            tokenizer = Tokenizer.from_str(text)
+        except Exception as error:  # the library raises nothing narrower
+            raise ValueError(f"{path} is not a tokenizer.json of the tokenizers library: {error}") from error
+        return cls(tokenizer)
+
+    @classmethod
+    def from_files(cls, encoder: str | os.PathLike, merges: str | os.PathLike) -> "GlideTokenizer":
+        """From GPT-2's `encoder.json` and `vocab.bpe`, either of them gzipped or not.
+
+        Raises FileNotFoundError, or ValueError if they are not what their names say.
+        """
+        vocabulary, pairs = _read(encoder), _read(merges).splitlines()[1:]
+        try:
+            model = BPE(json.loads(vocabulary), [tuple(pair.split(" ")) for pair in pairs if pair])
+        except Exception as error:  # as above
+            raise ValueError(f"{encoder} and {merges} are not GPT-2's encoder.json and vocab.bpe") from error
+        return cls(_byte_level(model))
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes a `tokenizer.json` that `from_file` reads."""
+        path = Path(path)
+        partial = path.with_name(f".{path.name}.partial")
+        partial.write_text(self.tokenizer.to_str(pretty=True), encoding="utf-8")
+        partial.replace(path)
+
+    def encode(self, text: str) -> list[int]:
+        """The token ids of a text, neither padded nor truncated."""
+        return self.tokenizer.encode(_clean(text)).ids
+
+    def __call__(self, texts: Sequence[str], context_length: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tokens int64 [N, context_length] and their mask, bool likewise, True where there is text.
+
+        Longer texts lose their end; `truncated_at` tells where.
+        """
+        tokens, mask = self.unconditional(len(texts), context_length)
+        for row, text in enumerate(texts):
+            ids = self.encode(text)[:context_length]
+            tokens[row, : len(ids)] = torch.tensor(ids)
+            mask[row, : len(ids)] = True
+        return tokens, mask
+
+    def unconditional(self, n: int, context_length: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """What `n` empty texts give: padding, and a mask that is False everywhere."""
+        shape = (n, context_length)
+        return torch.full(shape, self.padding_id), torch.zeros(shape, dtype=torch.bool)
+
+    def truncated_at(self, text: str, context_length: int) -> str | None:
+        """The first word, lower-cased, that does not or not wholly fit; None if all words do."""
+        text = _clean(text)
+        offsets = self.tokenizer.encode(text).offsets
+        if len(offsets) <= context_length:
+            return None
+        cut = offsets[context_length][0]
+        return next((word.group() for word in re.finditer(r"\S+", text) if word.end() > cut), None)
+
+
+def train_tokenizer(captions: Iterable[str], vocab_size: int = 1024) -> GlideTokenizer:
+    """A byte-level BPE of at most `vocab_size` entries made from captions; all 256 bytes are among them.
+
+    Raises ValueError if vocab_size is below 257, the bytes and the padding.
+    """
+    if vocab_size < 257:
+        raise ValueError(f"a byte-level vocabulary needs at least 257 entries, got {vocab_size}")
+    tokenizer = _byte_level(BPE())
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = BpeTrainer(vocab_size=vocab_size - 1, initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator(map(_clean, captions), trainer)
+    tokenizer.add_special_tokens([END])
+    return GlideTokenizer(tokenizer)
+
+
+def _byte_level(model: BPE) -> Tokenizer:
+    tokenizer = Tokenizer(model)
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def _clean(text: str) -> str:
+    # An undecodable byte of a command line arrives as half a surrogate pair, which has no UTF-8.
+    return text.lower().encode("utf-8", "replace").decode("utf-8")
+
+
+def _read(path: str | os.PathLike) -> str:
+    data = Path(path).read_bytes()
+    try:
+        return (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8")
+    except (EOFError, OSError, UnicodeDecodeError, zlib.error) as error:
+        raise ValueError(f"{path} is damaged or no text: {error}; fetch it again") from error
