@@ -1,0 +1,19 @@
+"""The number format and the device that are fastest here and keep pictures the same to the eye."""
+
+import torch
+
+
+def best_device() -> torch.device:
+    """The GPU if there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def best_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where `device` multiplies it natively (GPUs from 2020 on; CPUs with AMX or AVX-512 BF16), else float32."""
+    if device.type == "cuda":
+        native = torch.cuda.get_device_capability(device) >= (8, 0)
+    else:
+        # Not every torch has these; one that has not is taken for one without.
+        features = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+        native = any(getattr(torch.cpu, feature, bool)() for feature in features)
+    return torch.bfloat16 if native else torch.float32
