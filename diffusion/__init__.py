@@ -1,6 +1,7 @@
 """GLIDE: the conditional U-Net, schedules and samplers, guidance and tokenizers."""
 
 from .guidance import guided
+from .noised_clip import NoisedClip
 from .sampling import normal_draws, sample, seeded_generators
 from .schedules import betas, make_scheduler, respaced_timesteps
 from .tokenizer import GlideTokenizer, train_tokenizer
@@ -9,6 +10,7 @@ from .unet import GlideUNet, TextConditioning
 __all__ = [
     "GlideTokenizer",
     "GlideUNet",
+    "NoisedClip",
     "TextConditioning",
     "betas",
     "guided",
