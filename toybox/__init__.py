@@ -3,8 +3,15 @@
 Scenes are pure functions of (split, index). `render` gives a picture, `Scene.mesh` and `Scene.cloud` a shape.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from .scenes import SPLITS, Scene, Toy, make_scene
 from .vocabulary import COLOURS, FINISHES, RELATIONS, SIZES, THINGS, is_held_out
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = [
     "COLOURS",
@@ -17,4 +24,15 @@ __all__ = [
     "Toy",
     "is_held_out",
     "make_scene",
+    "render",
 ]
+
+
+def render(scene: Scene, size: int = 64) -> np.ndarray:
+    """The scene's picture, RGB uint8 [size, size, 3]; the ray caster is imported at the first call.
+
+    Raises ValueError for a size outside 8 to 1,024 pixels, TypeError for one that is no integer.
+    """
+    from .renderer import render as cast
+
+    return cast(scene, size)

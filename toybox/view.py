@@ -1,0 +1,84 @@
+"""How a scene is looked at: camera, key light and the colours of the set, drawn at random within what reads well."""
+
+from __future__ import annotations
+
+import colorsys
+from dataclasses import dataclass
+
+import numpy as np
+
+from .colours import to_linear
+from .scenes import Scene
+from .world import Body
+
+DISTANCE = 4.0
+HALF_WINDOW = 0.61
+"""Half of the world's width that the picture shows at the target's distance."""
+ELEVATION = {None: (14, 32), "behind": (27, 38), "in front of": (27, 38)}
+
+
+@dataclass(frozen=True)
+class View:
+    """Camera (eye [3], axes [3, 3] as rows right, up, forward; slope is the half width seen at distance 1), light, set.
+
+    Arrays are float32. Colours are linear RGB [3]; `light` points from the scene to the key light, `spread` is the light's radius.
+    """
+
+    eye: np.ndarray
+    axes: np.ndarray
+    slope: float
+    light: np.ndarray
+    light_axes: np.ndarray
+    spread: float
+    key: np.ndarray
+    sky: np.ndarray
+    floor: np.ndarray
+    backdrop: np.ndarray
+
+
+def _direction(azimuth: float, elevation: float) -> np.ndarray:
+    """The unit vector [3] with this azimuth (degrees, 0 towards the camera, positive to the right) and elevation."""
+    azimuth, elevation = np.radians(azimuth), np.radians(elevation)
+    return np.array(
+        [np.sin(azimuth) * np.cos(elevation), -np.cos(azimuth) * np.cos(elevation), np.sin(elevation)]
+    )
+
+
+def _axes(forward: np.ndarray) -> np.ndarray:
+    right = np.cross(forward, [0.0, 0.0, 1.0])
+    right /= np.linalg.norm(right)
+    return np.stack([right, np.cross(right, forward), forward])
+
+
+def _pale(rng: np.random.Generator) -> np.ndarray:
+    """A pale colour, linear RGB [3]."""
+    hue, saturation, value = rng.random(), rng.uniform(0.0, 0.13), rng.uniform(0.84, 0.97)
+    return to_linear(np.array(colorsys.hsv_to_rgb(hue, saturation, value)))
+
+
+def draw_view(scene: Scene, body: Body) -> View:
+    """The scene's view: the whole body in the frame, its middle near the picture's middle."""
+    rng = scene.generator("view")
+    out = _direction(0.0, rng.uniform(*ELEVATION.get(scene.relation, ELEVATION[None])))
+    axes = _axes(-out)
+    flat = body.vertices @ axes[:2].T
+    low, high = flat.min(0), flat.max(0)
+    half_window = max(HALF_WINDOW, 1.08 * float((high - low).max()) / 2)
+    target = ((low + high) / 2 + rng.uniform(-0.04, 0.04, 2)) @ axes[:2]
+    side = 1 if rng.random() < 0.5 else -1
+    light = _direction(side * rng.uniform(20, 75), rng.uniform(42, 62))
+    warmth = rng.uniform(-0.05, 0.05)
+    tint = np.array([1 + warmth, 1.0, 1 - warmth])
+    arrays = {
+        "eye": target + DISTANCE * out,
+        "axes": axes,
+        "light": light,
+        "light_axes": _axes(-light)[:2],
+        "key": rng.uniform(0.74, 0.88) * tint,
+        "sky": rng.uniform(0.44, 0.54) / tint,
+        "floor": _pale(rng),
+        "backdrop": _pale(rng),
+    }
+    spread = rng.uniform(0.05, 0.14)
+    singles = {name: value.astype(np.float32) for name, value in arrays.items()}
+    return View(slope=half_window / DISTANCE, spread=spread, **singles)
