@@ -113,7 +113,9 @@ class GlidePipeline(DiffusionPipeline):
         """
         prompts = check_prompts(prompt)
         rows = len(prompts) * check_count(num_images_per_prompt)
-        steps = check_steps(self.config["num_inference_steps"] if num_inference_steps is None else num_inference_steps)
+        steps = check_steps(
+            self.config["num_inference_steps"] if num_inference_steps is None else num_inference_steps
+        )
         scale = check_guidance(self.config["guidance_scale"] if guidance_scale is None else guidance_scale)
         if output_type not in OUTPUT_TYPES:
             raise ValueError(f"unknown output_type {output_type!r}; known are {', '.join(OUTPUT_TYPES)}")
@@ -141,7 +143,9 @@ class GlidePipeline(DiffusionPipeline):
         self.maybe_free_model_hooks()
         return ImagePipelineOutput(images=_pictures(x, output_type))
 
-    def _encode(self, prompts: list[str], copies: int, with_empty: bool, device: torch.device) -> TextConditioning:
+    def _encode(
+        self, prompts: list[str], copies: int, with_empty: bool, device: torch.device
+    ) -> TextConditioning:
         """Each prompt encoded once and given to `copies` rows; then, for guidance, as many rows of the empty text."""
         context = self.unet.config["text_ctx"]
         tokens, mask = self.tokenizer(prompts, context)
@@ -202,7 +206,9 @@ def _generators(seed: int | None, generator: Any, rows: int) -> list[torch.Gener
         raise ValueError("both seed and generator were given; give one of them")
     generators = [generator] * rows if isinstance(generator, torch.Generator) else list(generator)
     if len(generators) != rows:
-        raise ValueError(f"{rows} pictures were asked for with {len(generators)} generators; give one for each")
+        raise ValueError(
+            f"{rows} pictures were asked for with {len(generators)} generators; give one for each"
+        )
     return generators
 
 

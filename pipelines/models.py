@@ -50,7 +50,9 @@ def find_model(task: str, model: str | os.PathLike = "mini") -> Path:
     elif os.path.isdir(name):
         folder = Path(name)
     elif os.sep in name:
-        raise FileNotFoundError(f"there is no model folder {name}; give the folder that holds its config.json")
+        raise FileNotFoundError(
+            f"there is no model folder {name}; give the folder that holds its config.json"
+        )
     else:
         raise ValueError(
             f"unknown model {name!r}{_nearest(name, models)}; known are {', '.join(models)}, "

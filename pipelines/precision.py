@@ -9,7 +9,10 @@ def best_device() -> torch.device:
 
 
 def best_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where `device` multiplies it natively (GPUs from 2020 on; CPUs with AMX or AVX-512 BF16), else float32."""
+    """bfloat16 where `device` multiplies it natively, else float32.
+
+    Natively do GPUs from compute capability 8 (2020) on, and CPUs with AMX or AVX-512 BF16.
+    """
     if device.type == "cuda":
         native = torch.cuda.get_device_capability(device) >= (8, 0)
     else:

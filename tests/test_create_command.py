@@ -1,0 +1,176 @@
+"""`maquette create` and the other commands: files, exit codes, and one sentence for everything that goes wrong."""
+
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from maquette.__main__ import main
+from PIL import Image
+from tiny_models import tiny_glide
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    tiny_glide().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def create(model, tmp_path, monkeypatch, capsys):
+    """create("a cat", "-n", 2) in an empty folder -> (exit code, lines printed, what went to standard error)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments, model=model):
+        code = main(["create", *map(str, arguments), "--model", str(model)])
+        out, err = capsys.readouterr()
+        return code, out.splitlines(), err
+
+    return run
+
+
+def files(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_picture_carries_its_settings(create, model, tmp_path):
+    code, lines, _ = create("A “röd”  chair!", "--seed", 5, "--guidance", 2, "--steps", 2)
+    assert (code, lines) == (0, [str(tmp_path / "a-röd-chair.png")])
+    picture = Image.open(lines[0])
+    assert picture.size == (16, 16)
+    assert picture.text == {
+        "prompt": "A “röd”  chair!",
+        "seed": "5",
+        "model": str(model),
+        "steps": "2",
+        "guidance": "2.0",
+        "version": picture.text["version"],
+    }
+    assert picture.text["version"].startswith("maquette 0.")
+
+
+def test_several_pictures_make_a_sheet_and_stand_beside_it(create, tmp_path):
+    code, lines, err = create("a cat", "-n", 3, "--seed", 4)
+    assert code == 0 and "3/3" in err
+    assert [os.path.basename(line) for line in lines] == [
+        "a-cat.png", "a-cat-seed4.png", "a-cat-seed5.png", "a-cat-seed6.png",
+    ]  # fmt: skip
+    assert Image.open(lines[0]).text["seed"] == "4 to 6"
+    create("a cat", "--seed", 5)
+    assert len(files(tmp_path)) == 5
+    again = tmp_path / "a-cat-2.png"
+    assert Image.open(again).text == Image.open(lines[2]).text
+
+
+def test_a_named_file_is_written_as_what_its_suffix_says(create, tmp_path):
+    (tmp_path / "cat.JPG").write_bytes(b"old")
+    code, lines, _ = create("a cat", "-o", "cat.JPG")
+    assert (code, lines, files(tmp_path)) == (0, [str(tmp_path / "cat.JPG")], ["cat.JPG"])
+    assert Image.open(lines[0]).format == "JPEG"
+
+
+@pytest.mark.parametrize("prompt", ["🦄", "../../etc/passwd", "con", "x" * 300, "\udcff", "-", "a\nb\tc"])
+def test_any_prompt_gives_a_file_here(create, tmp_path, prompt):
+    code, lines, _ = create(prompt, "--steps", 1)
+    assert code == 0
+    assert os.path.dirname(lines[0]) == str(tmp_path)
+    assert files(tmp_path) == [os.path.basename(lines[0])]
+
+
+def test_a_long_prompt_warns_once(create, tmp_path):
+    code, lines, err = create("elephant " * 1112, "-n", 17, "--steps", 1)
+    assert code == 0 and len(lines) == 18
+    assert err.count("warning: the prompt is longer than the 8 tokens") == 1
+    assert "at the word 'elephant'" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([""], "prompt is empty"),
+        (["  "], "prompt is empty"),
+        ([], "Missing argument 'prompt'"),
+        (["a", "chair"], "unexpected extra argument"),
+        (["a cat", "--steps", "0"], "from 1 to 1000, not 0"),
+        (["a cat", "--steps", "x"], "--steps"),
+        (["a cat", "--guidance", "x"], "--guidance"),
+        (["a cat", "--guidance", "nan"], "guidance scale must be a number such as 3.0, not nan"),
+        (["a cat", "--guidance", "inf"], "not inf"),
+        (["a cat", "-n", "0"], "at least 1, not 0"),
+        (["a cat", "--seed", "-1"], "from 0 to"),
+        (["a cat", "-o", "cat.txt"], "expected one of .png, .jpg, .jpeg, .webp"),
+        (["a cat", "-o", "cat"], "does not end like a picture"),
+        (["a cat", "-o", "."], ". is a folder"),
+        (["a cat", "-o", "nowhere/cat.png"], "the folder nowhere does not exist"),
+        (["a cat", "-o", "/proc/cat.png"], "the folder /proc cannot be written to"),
+        (["a cat", "--colour", "red"], "No such option"),
+    ],
+)
+def test_bad_arguments_are_one_sentence_and_no_file(create, tmp_path, arguments, message):
+    assert_refused(create(*arguments), tmp_path, message)
+
+
+def test_unknown_models_are_named_with_the_nearest(create, tmp_path):
+    assert_refused(create("a cat", model="mimi"), tmp_path, "did you mean 'mini'?); known are mini, or")
+    assert_refused(create("a cat", model="./nowhere"), tmp_path, "no model folder ./nowhere")
+
+
+@pytest.mark.parametrize(
+    "name", ["unet/diffusion_pytorch_model.safetensors", "unet/config.json", "tokenizer/tokenizer.json"]
+)
+@pytest.mark.parametrize("kept", [None, 0, 0.5, -1])
+def test_missing_and_truncated_model_files_are_named(create, model, tmp_path, name, kept):
+    broken = tmp_path.with_name(f"{tmp_path.name}-model")
+    shutil.copytree(model, broken)
+    content = (broken / name).read_bytes()
+    (broken / name).unlink()
+    if kept is not None:
+        (broken / name).write_bytes(content[: int(len(content) * kept) if kept >= 0 else -20])
+    assert_refused(create("a cat", model=broken), tmp_path, str(broken / name))
+
+
+def assert_refused(result, folder, message):
+    code, lines, err = result
+    assert (code, lines) == (2, [])
+    assert message in err and err.count("\n") == 1 and err.startswith("maquette: ")
+    assert files(folder) == []
+
+
+def test_a_full_disk_leaves_nothing(create, tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        code, lines, err = create("a cat", "-n", 2, "--steps", 1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (code, lines, files(tmp_path)) == (2, [], [])
+    assert f"cannot be written to {tmp_path}" in err.splitlines()[-1]
+
+
+def test_words_that_toybox_lacks_are_hinted_at():
+    from maquette.pipelines.toybox_words import toybox_hint
+    from maquette.toybox import make_scene
+
+    assert all(toybox_hint(make_scene("train", i).caption) is None for i in range(200))
+    assert "'dragon', 'fire'" in toybox_hint("a red dragon, a Chair; FIRE dragon")
+    assert "only knows Toybox" in toybox_hint("🦄")
+
+
+@pytest.mark.parametrize("moment", ["loading", pytest.param("drawing", marks=pytest.mark.slow)])
+def test_interrupting_leaves_no_file_and_no_traceback(model, tmp_path, moment):
+    command = [sys.executable, "-m", "maquette", "create", "a cat", "--steps", "1000", "--model", str(model)]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    os.set_blocking(process.stderr.fileno(), False)
+    seen, deadline = b"", time.monotonic() + 120
+    while moment.encode() not in seen and time.monotonic() < deadline:
+        time.sleep(0.1)
+        seen += process.stderr.read() or b""
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, files(tmp_path)) == (130, b"", [])
+    assert b"Traceback" not in seen + err

@@ -1,0 +1,72 @@
+"""The house rules that a machine can check: complete package list, imports downwards only, a light front door."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).parents[1]
+# What each room may import; a stage's own train.py may import training as well.
+MAY_IMPORT = {
+    "maquette": {"pipelines", "point_e", "unclip", "diffusion", "clip", "training", "toybox"},
+    "pipelines": {"point_e", "unclip", "diffusion", "clip", "toybox"},
+    "point_e": {"diffusion", "clip"},
+    "unclip": {"diffusion", "clip"},
+    "diffusion": {"clip"},
+    "clip": set(),
+    "training": set(),
+    "toybox": set(),
+}
+ROOMS = sorted(path.parent.name for path in ROOT.glob("*/__init__.py"))
+
+
+def test_every_room_is_packaged():
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+    folders = {
+        path.parent.relative_to(ROOT)
+        for room in ROOMS
+        for path in (ROOT / room).rglob("*.py")
+        if path.parent.name != "__pycache__"
+    }
+    expected = {
+        ".".join(
+            folder.parts if folder.parts[0] == "maquette" else ("maquette", *folder.parts)
+        ): folder.as_posix()
+        for folder in folders
+    }
+    assert sorted(setuptools["packages"]) == sorted(expected)
+    assert setuptools["package-dir"] == expected
+
+
+def imports_of(path):
+    """(room or top-level package, whether relative) for each import in a library file."""
+    depth = len(path.relative_to(ROOT).parts) - 1
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name.split(".")[0], False) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield node.module.split(".")[0], False
+        elif isinstance(node, ast.ImportFrom) and node.level > depth:
+            yield from (
+                (name.split(".")[0], True)
+                for name in ([node.module] if node.module else [a.name for a in node.names])
+            )
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_imports_run_downwards(room):
+    assert room in MAY_IMPORT, f"say in MAY_IMPORT what {room}/ may import"
+    for path in (ROOT / room).rglob("*.py"):
+        allowed = MAY_IMPORT[room] | ({"training"} if path.name == "train.py" else set())
+        for name, relative in imports_of(path):
+            where = path.relative_to(ROOT)
+            if relative:
+                assert name in allowed, f"{where} imports {name}, which {room}/ may not know"
+            else:
+                assert name not in MAY_IMPORT or room == "maquette", f"{where} must import {name} relatively"

@@ -1,0 +1,35 @@
+"""Models that know nothing and are made in a moment: for tests of everything around a network."""
+
+import torch
+from maquette.diffusion import GlideTokenizer, GlideUNet, train_tokenizer
+from maquette.pipelines import GlidePipeline
+
+
+def tiny_glide() -> GlidePipeline:
+    """A pipeline around a random inpainting GlideUNet of 16 px that reads 8 tokens."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        unet = GlideUNet(
+            image_size=16,
+            model_channels=32,
+            num_res_blocks=1,
+            attention_resolutions=(2,),
+            channel_mult=(1, 2),
+            num_head_channels=32,
+            text_ctx=8,
+            xf_width=32,
+            xf_layers=1,
+            xf_heads=2,
+            n_vocab=300,
+            inpaint=True,
+        )
+        for parameter in unet.parameters():
+            if (
+                parameter.dim() > 1
+            ):  # the network as it is made has zeros where it would otherwise show its text
+                torch.nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
+    return GlidePipeline(unet.eval(), tiny_tokenizer(), num_inference_steps=3, guidance_scale=2.5)
+
+
+def tiny_tokenizer() -> GlideTokenizer:
+    return train_tokenizer(["a red chair", "a blue table"], 300)
