@@ -55,7 +55,7 @@ def paint(colour: str, rng: np.random.Generator) -> np.ndarray:
 
 
 def palette(colour: str, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Every palette name a thing of this colour uses -> sRGB [3]; dark details turn pale on dark things and so on."""
+    """Every palette name of a thing -> sRGB [3]; details turn pale on dark things, gray on white ones."""
     names = {name: np.array(value) / 255 for name, value in DETAILS.items()}
     names["main"] = paint(colour, rng)
     names["mark"] = names["paper"] if colour in ("black", "brown", "purple", "blue") else names["rubber"]

@@ -1,7 +1,7 @@
 """Parametric solids as triangles, and `Kit`, which collects them into one coloured model.
 
-A solid is (vertices [V, 3], normals [V, 3], faces [F, 3]): normals are shared where a surface is smooth and doubled
-along its edges, so that one interpolation rule serves balls and boxes alike. z points up.
+A solid is (vertices [V, 3], normals [V, 3], faces [F, 3]): normals are shared where a surface is smooth and
+doubled along its edges, so that one interpolation rule serves balls and boxes alike. z points up.
 """
 
 from __future__ import annotations
@@ -25,17 +25,13 @@ def rotation(axis: str, degrees: float) -> np.ndarray:
     return matrix
 
 
+@lru_cache(maxsize=64)
 def _grid_faces(rows: int, columns: int) -> np.ndarray:
     """Two triangles for every cell of a grid of rows x columns vertices."""
     corner = (np.arange(rows - 1)[:, None] * columns + np.arange(columns - 1)).ravel()
     first = np.stack([corner, corner + 1, corner + columns + 1], 1)
     second = np.stack([corner, corner + columns + 1, corner + columns], 1)
     return np.concatenate([first, second])
-
-
-@lru_cache(maxsize=64)
-def _grid_faces_cached(rows: int, columns: int) -> np.ndarray:
-    return _grid_faces(rows, columns)
 
 
 @lru_cache(maxsize=8)
@@ -62,7 +58,7 @@ def unit_box() -> Triangles:
 
 
 def lathe(profile: np.ndarray, segments: int, smooth: bool) -> Triangles:
-    """A surface of revolution about z from (radius, height) points [P, 2], listed so that outside lies to the right.
+    """A surface of revolution about z from (radius, height) points [P, 2], outside to their right.
 
     Going up the outside of a bottle is the right order. `smooth` shares normals between profile edges.
     """
@@ -74,11 +70,11 @@ def lathe(profile: np.ndarray, segments: int, smooth: bool) -> Triangles:
         rows = profile
         row_normal = np.concatenate([edge_normal[:1], edge_normal[1:] + edge_normal[:-1], edge_normal[-1:]])
         row_normal /= np.maximum(np.linalg.norm(row_normal, axis=1, keepdims=True), 1e-12)
-        faces = _grid_faces_cached(len(rows), segments + 1)
+        faces = _grid_faces(len(rows), segments + 1)
     else:
         rows = np.repeat(profile, 2, axis=0)[1:-1]
         row_normal = np.repeat(edge_normal, 2, axis=0)
-        strip = _grid_faces_cached(2, segments + 1)
+        strip = _grid_faces(2, segments + 1)
         offsets = 2 * (segments + 1) * np.arange(len(edge_normal))
         faces = (strip[None] + offsets[:, None, None]).reshape(-1, 3)
     circle = _circle(segments)
@@ -119,12 +115,12 @@ def torus(radius: float, thickness: float, segments: int, arc: float = 360.0) ->
     spoke = np.stack([np.cos(around), np.sin(around), np.zeros_like(around)], 1)
     normals = tube[None, :, :1] * spoke[:, None] + tube[None, :, 1:] * np.array([0.0, 0.0, 1.0])
     vertices = radius * spoke[:, None] + thickness * normals
-    faces = _grid_faces_cached(segments + 1, len(tube))
+    faces = _grid_faces(segments + 1, len(tube))
     return vertices.reshape(-1, 3), normals.reshape(-1, 3), faces
 
 
 def extrude(outline: np.ndarray, depth: float) -> Triangles:
-    """A prism: an (x, z) outline [P, 2], star-shaped about its mean, as thick as `depth` along y, y centred."""
+    """A prism: an (x, z) outline [P, 2], star-shaped about its mean, `depth` thick about y = 0."""
     outline = np.asarray(outline, float)
     count = len(outline)
     ring = np.concatenate([outline, outline[:1]])
@@ -148,12 +144,12 @@ def extrude(outline: np.ndarray, depth: float) -> Triangles:
 
 
 def loft(sections: np.ndarray) -> Triangles:
-    """A smooth skin over cross sections [S, P, 3], open at both ends and along the sections' first and last points."""
+    """A smooth skin over cross sections [S, P, 3], open at all four borders."""
     rows, columns = sections.shape[:2]
     along, across = np.gradient(sections, axis=0), np.gradient(sections, axis=1)
     normals = np.cross(along, across).reshape(-1, 3)
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
-    return sections.reshape(-1, 3), normals, _grid_faces_cached(rows, columns)
+    return sections.reshape(-1, 3), normals, _grid_faces(rows, columns)
 
 
 def join(solids: list[Triangles]) -> Triangles:
@@ -193,9 +189,10 @@ class Kit:
     def ball(
         self, radii: float | Vector, at: Vector, colour: str = "main", turn: np.ndarray | None = None
     ) -> None:
-        """A ball, or an ellipsoid if three radii are given, centred at `at`. Small balls get fewer triangles."""
+        """A ball, or an ellipsoid if three radii are given, centred at `at`; small ones have fewer faces."""
         scale = np.broadcast_to(np.asarray(radii, float), 3)
-        segments = self.segments if scale.max() > 0.2 else max(8, self.segments // 2)
+        share = 1 if scale.max() > 0.2 else 2 if scale.max() > 0.08 else 3
+        segments = max(8, self.segments // share)
         vertices, normals, faces = unit_ball(segments)
         self.add((vertices * scale, normals / scale, faces), at, colour, turn)
 

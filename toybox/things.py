@@ -1,7 +1,7 @@
-"""How the twenty things are built: each a function that adds parts to a kit, with proportions drawn at random.
+"""How the twenty things are built: each is a function that adds parts to a kit, with random proportions.
 
-Things stand on z = 0, about one unit large, their front towards -y. `YAWS` says how far each may be turned about z from
-which directions and still be told apart by its silhouette.
+Things stand on z = 0, about one unit large, their front towards -y. `YAWS` says how far each may be turned about
+z from which directions and still be told apart.
 """
 
 from __future__ import annotations
@@ -39,16 +39,12 @@ def cone(kit: Kit, rng: np.random.Generator) -> None:
 
 def pyramid(kit: Kit, rng: np.random.Generator) -> None:
     half, height = 0.55, rng.uniform(0.8, 1.0)
-    slope = np.array([[0.0, 0.0], [half * 2**0.5, 0.0], [0.0, height]])
     vertices, faces = [], []
     corners = [np.array([x * half, y * half, 0]) for x, y in ((-1, -1), (1, -1), (1, 1), (-1, 1))]
     for start, end in zip(corners, corners[1:] + corners[:1], strict=True):
         faces.append([len(vertices), len(vertices) + 1, len(vertices) + 2])
-        vertices += [start, end, np.array([0, 0, slope[2, 1]])]
-    faces += [
-        [len(vertices), len(vertices) + 2, len(vertices) + 1],
-        [len(vertices), len(vertices) + 3, len(vertices) + 2],
-    ]
+        vertices += [start, end, np.array([0, 0, height])]
+    faces += [[12, 14, 13], [12, 15, 14]]
     vertices += corners
     points = np.array(vertices)
     sides = points[:12].reshape(4, 3, 3)
@@ -115,25 +111,11 @@ def lamp(kit: Kit, rng: np.random.Generator) -> None:
 
 def mug(kit: Kit, rng: np.random.Generator) -> None:
     radius, height = rng.uniform(0.33, 0.4), rng.uniform(0.76, 0.92)
-    wall = 0.045
-    inside = radius - wall
-    kit.lathe(
-        [
-            (0, 0),
-            (radius * 0.94, 0),
-            (radius, 0.06),
-            (radius, height),
-            (inside, height),
-            (inside, 0.07),
-            (0, 0.07),
-        ]
-    )
-    handle = height * rng.uniform(0.27, 0.32)
-    kit.add(
-        torus(handle, 0.062, kit.segments, arc=180),
-        (radius - 0.02, 0, height * 0.5),
-        turn=UPRIGHT @ rotation("z", -90),
-    )
+    inside = radius - 0.045
+    outer = [(0, 0), (radius * 0.94, 0), (radius, 0.06), (radius, height)]
+    kit.lathe([*outer, (inside, height), (inside, 0.07), (0, 0.07)])
+    handle = torus(height * rng.uniform(0.27, 0.32), 0.062, kit.segments, arc=180)
+    kit.add(handle, (radius - 0.02, 0, height * 0.5), turn=UPRIGHT @ rotation("z", -90))
 
 
 def house(kit: Kit, rng: np.random.Generator) -> None:
@@ -145,7 +127,7 @@ def house(kit: Kit, rng: np.random.Generator) -> None:
     up = np.array([-slope[1], slope[0]]) * thick
     for side in (-1, 1):
         ridge, eave = np.array([0.0, peak]), np.array([width, wall]) + slope * over
-        outline = np.array([ridge, eave, eave + up, ridge + [0, thick * 1.25]]) * [side, 1]
+        outline = np.array([ridge, eave, eave + up, (0, peak + thick * 1.25)]) * [side, 1]
         kit.add(extrude(outline, 2 * depth + 0.12), colour="slate")
     kit.box((0.2, 0.03, 0.32), (0, -depth, 0.16), "wood")
     for x in (-0.27, 0.27):
@@ -245,9 +227,9 @@ def snowman(kit: Kit, rng: np.random.Generator) -> None:
 def mushroom(kit: Kit, rng: np.random.Generator) -> None:
     cap, dome, brim = rng.uniform(0.42, 0.5), rng.uniform(0.34, 0.44), rng.uniform(0.38, 0.48)
     stem = rng.uniform(0.12, 0.17)
-    kit.lathe(
-        [(0, 0), (stem * 1.25, 0), (stem, brim * 0.4), (stem * 0.9, brim + 0.06)], colour="cream", smooth=True
-    )
+    foot = [(0, 0), (stem * 1.25, 0)]
+    kit.lathe(foot, colour="cream")
+    kit.lathe([foot[1], (stem, brim * 0.4), (stem * 0.9, brim + 0.06)], colour="cream", smooth=True)
     angle = np.linspace(0, np.pi / 2, 9)
     shell = np.stack([cap * np.cos(angle), brim + dome * np.sin(angle)], 1)
     shell[-1, 0] = 0
@@ -294,8 +276,8 @@ def bed(kit: Kit, rng: np.random.Generator) -> None:
 def boat(kit: Kit, rng: np.random.Generator) -> None:
     beam, side, length = rng.uniform(0.2, 0.25), rng.uniform(0.22, 0.28), 0.6
     along = np.linspace(0, 1, 11)
-    half = beam * np.clip(1 - np.abs(2 * along - 0.75) ** 2.4 / 1.25**2.4, 0, 1) ** 0.7
-    x = length * (2 * along - 1)
+    half = beam * np.clip(1 - np.abs(2 * along - 0.75) ** 2.4 / 1.25**2.4, 1e-4, 1) ** 0.7
+    x = length * (1 - 2 * along)
     sheer = side + 0.07 * (2 * along - 0.9) ** 2
     angle = np.linspace(-np.pi / 2, np.pi / 2, 9)
     sections = np.empty((11, 9, 3))
@@ -303,6 +285,8 @@ def boat(kit: Kit, rng: np.random.Generator) -> None:
     sections[..., 1] = half[:, None] * np.sin(angle)
     sections[..., 2] = sheer[:, None] * (1 - np.cos(angle) ** 0.8)
     kit.add(loft(sections))
+    stern, middle = sections[0], sections[0].mean(0)
+    kit.add(loft(np.stack([stern, middle + 0.01 * (stern - middle)])))
     rim = np.concatenate([np.stack([x, half], 1), np.stack([x, -half], 1)[-2:0:-1]])
     deck = extrude(rim * 0.97, 0.02)
     kit.add(deck, (0, 0, side - 0.01), "wood", UPRIGHT)

@@ -1,4 +1,4 @@
-"""How a scene is looked at: camera, key light and the colours of the set, drawn at random within what reads well."""
+"""How a scene is looked at: camera, key light and colours of the set, random within what reads well."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .colours import to_linear
+from .rays import cross
 from .scenes import Scene
 from .world import Body
 
@@ -19,9 +20,10 @@ ELEVATION = {None: (14, 32), "behind": (27, 38), "in front of": (27, 38)}
 
 @dataclass(frozen=True)
 class View:
-    """Camera (eye [3], axes [3, 3] as rows right, up, forward; slope is the half width seen at distance 1), light, set.
+    """Camera, light and set, in float32; colours are linear RGB [3].
 
-    Arrays are float32. Colours are linear RGB [3]; `light` points from the scene to the key light, `spread` is the light's radius.
+    `axes` [3, 3] are rows: right, up, forward. `slope` is half of the width seen at distance 1. `light` points
+    from the scene to the key light, `light_axes` [2, 3] span its disk, whose radius is `spread`.
     """
 
     eye: np.ndarray
@@ -37,7 +39,7 @@ class View:
 
 
 def _direction(azimuth: float, elevation: float) -> np.ndarray:
-    """The unit vector [3] with this azimuth (degrees, 0 towards the camera, positive to the right) and elevation."""
+    """The unit vector [3] of an azimuth (degrees, 0 towards the camera, positive right) and elevation."""
     azimuth, elevation = np.radians(azimuth), np.radians(elevation)
     return np.array(
         [np.sin(azimuth) * np.cos(elevation), -np.cos(azimuth) * np.cos(elevation), np.sin(elevation)]
@@ -45,9 +47,9 @@ def _direction(azimuth: float, elevation: float) -> np.ndarray:
 
 
 def _axes(forward: np.ndarray) -> np.ndarray:
-    right = np.cross(forward, [0.0, 0.0, 1.0])
-    right /= np.linalg.norm(right)
-    return np.stack([right, np.cross(right, forward), forward])
+    """Right, up and forward as rows [3, 3]."""
+    right = np.array([forward[1], -forward[0], 0.0]) / np.hypot(forward[0], forward[1])
+    return np.stack([right, cross(right, forward), forward])
 
 
 def _pale(rng: np.random.Generator) -> np.ndarray:
@@ -63,7 +65,7 @@ def draw_view(scene: Scene, body: Body) -> View:
     axes = _axes(-out)
     flat = body.vertices @ axes[:2].T
     low, high = flat.min(0), flat.max(0)
-    half_window = max(HALF_WINDOW, 1.08 * float((high - low).max()) / 2)
+    half_window = max(HALF_WINDOW, 1.17 * float((high - low).max()) / 2)
     target = ((low + high) / 2 + rng.uniform(-0.04, 0.04, 2)) @ axes[:2]
     side = 1 if rng.random() < 0.5 else -1
     light = _direction(side * rng.uniform(20, 75), rng.uniform(42, 62))
@@ -74,8 +76,8 @@ def draw_view(scene: Scene, body: Body) -> View:
         "axes": axes,
         "light": light,
         "light_axes": _axes(-light)[:2],
-        "key": rng.uniform(0.74, 0.88) * tint,
-        "sky": rng.uniform(0.44, 0.54) / tint,
+        "key": rng.uniform(0.68, 0.80) * tint,
+        "sky": rng.uniform(0.50, 0.60) / tint,
         "floor": _pale(rng),
         "backdrop": _pale(rng),
     }

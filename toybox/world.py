@@ -1,7 +1,7 @@
 """From words to triangles: the things of a scene, built, sized and placed.
 
-The world is a unit cube on the floor: x to the right, y away from the camera, z up, centred on x = y = 0. Sizes are
-shares of that cube, so "small" is small in pictures, meshes and clouds alike.
+The world is a unit cube on the floor: x to the right, y away from the camera, z up, centred on x = y = 0. Sizes
+are shares of that cube, so "small" is small in pictures, meshes and clouds alike.
 """
 
 from __future__ import annotations
@@ -73,15 +73,8 @@ def build(toy: Toy, rng: np.random.Generator, segments: int) -> Body:
     gloss = np.full(len(faces), rng.uniform(*GLOSS[toy.finish]), np.float32)
     height, half = kit.stand or (0.0, 0.0)
     place = (np.array([0.0, 0.0, height]), half)
-    single, index = np.float32, np.int32
-    body = Body(
-        (vertices @ turn).astype(single),
-        (normals @ turn).astype(single),
-        faces.astype(index),
-        albedo,
-        gloss,
-        place,
-    )
+    vertices, normals = ((array @ turn).astype(np.float32) for array in (vertices, normals))
+    body = Body(vertices, normals, faces.astype(np.int32), albedo, gloss, place)
     body.settle(1.0)
     return body
 
