@@ -10,11 +10,15 @@ import operator
 import zlib
 from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .captions import write_caption
 from .vocabulary import COLOURS, FINISHES, RELATIONS, SIZES, SUPPORTS, THINGS, is_held_out
+
+if TYPE_CHECKING:
+    import trimesh
 
 SPLITS = ("train", "val", "novel")
 SINGLE_SHARE = 0.6
@@ -63,6 +67,22 @@ class Scene:
             ],
             "relation": self.relation,
         }
+
+    def mesh(self) -> trimesh.Trimesh:
+        """The things as one trimesh.Trimesh with face colours: z up, centred, in [-0.5, 0.5]."""
+        from .shape import mesh
+
+        return mesh(self)
+
+    def cloud(self, points: int = 4096) -> np.ndarray:
+        """Points spread evenly over all surface that can be seen from outside, float32 [points, 6].
+
+        x, y, z in the mesh's frame, then the unlit colour, sRGB in [0, 1].
+        Raises ValueError for fewer than 1 or more than 100,000 points, TypeError for a number that is no integer.
+        """
+        from .shape import cloud
+
+        return cloud(self, points)
 
     def generator(self, stream: str) -> np.random.Generator:
         """The scene's own random numbers for one purpose (`stream` names it)."""

@@ -63,10 +63,13 @@ def draw_view(scene: Scene, body: Body) -> View:
     rng = scene.generator("view")
     out = _direction(0.0, rng.uniform(*ELEVATION.get(scene.relation, ELEVATION[None])))
     axes = _axes(-out)
-    flat = body.vertices @ axes[:2].T
-    low, high = flat.min(0), flat.max(0)
-    half_window = max(HALF_WINDOW, 1.17 * float((high - low).max()) / 2)
-    target = ((low + high) / 2 + rng.uniform(-0.04, 0.04, 2)) @ axes[:2]
+    flat = body.vertices @ axes.T
+    low, high = flat[:, :2].min(0), flat[:, :2].max(0)
+    middle = (low + high) / 2
+    seen = (flat[:, :2] - middle) / (1 + flat[:, 2:] / DISTANCE)
+    low, high = seen.min(0), seen.max(0)
+    half_window = max(HALF_WINDOW, 1.15 * float((high - low).max()) / 2)
+    target = (middle + (low + high) / 2 + rng.uniform(-0.03, 0.03, 2)) @ axes[:2]
     side = 1 if rng.random() < 0.5 else -1
     light = _direction(side * rng.uniform(20, 75), rng.uniform(42, 62))
     warmth = rng.uniform(-0.05, 0.05)

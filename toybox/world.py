@@ -16,7 +16,7 @@ from .solids import Kit, rotation
 from .things import BUILDERS, YAWS
 
 # How large a lone thing looks, see `Body.looks`.
-EXTENT = {None: (0.58, 0.70), "small": (0.32, 0.40), "large": (0.80, 0.88)}
+EXTENT = {None: (0.58, 0.70), "small": (0.37, 0.44), "large": (0.80, 0.88)}
 # How large the things of a pair are, next to each other.
 RELATIVE = {None: (0.92, 1.08), "small": (0.56, 0.66), "large": (1.3, 1.45)}
 GLOSS = {None: (0.0, 0.3), "matte": (0.0, 0.0), "shiny": (0.9, 1.0)}
