@@ -24,9 +24,10 @@ def run(arguments: list[str]) -> int:
         return _refuse(str(error))
     except Exception as error:
         # Errors of usage; where their class lives differs between versions of typer.
-        if not hasattr(error, "format_message"):
+        message = getattr(error, "format_message", None)
+        if message is None:
             raise
-        return _refuse(error.format_message())
+        return _refuse(message())
     return code if isinstance(code, int) else 0
 
 
@@ -165,12 +166,16 @@ def toybox(
         files.save_pictures([(sheet, picture, {})])
         typer.echo(sheet.resolve())
         return
+    if out is None or sheet is not None:
+        raise ValueError(
+            "give either --out FOLDER for training data or --sheet FILE for a picture to look at"
+        )
     if count is None:
         raise ValueError("say how many scenes to write: --count 1000")
     shards = _room("toybox.shards")
     _clean_up_on_interrupt()
     written = shards.write_shards(split, count, out, size=size, clouds=clouds)
-    typer.echo(f"{len(written)} shards in {Path(out).resolve()}")
+    typer.echo(f"{len(written)} shards in {out.resolve()}")
 
 
 @app.command()

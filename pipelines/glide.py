@@ -54,13 +54,21 @@ class GlidePipeline(DiffusionPipeline):
         )
 
     @classmethod
-    def from_pretrained(cls, folder: str | os.PathLike, *, dtype: Any = "auto", device: Any = "auto"):
-        """The pipeline in `folder`, which `save_pretrained` or a training wrote, in eval mode.
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike,
+        *,
+        dtype: Any = "auto",
+        device: Any = "auto",
+        **kwargs: Any,
+    ) -> GlidePipeline:
+        """The pipeline in a folder that `save_pretrained` or a training wrote, in eval mode.
 
         dtype: a torch dtype; "auto": bfloat16 where native, else float32. device: "auto": the GPU if there is one.
+        kwargs: settings to use in place of the folder's, such as sampler="ddim".
         Raises FileNotFoundError or ValueError naming the file that is missing or damaged.
         """
-        folder = Path(folder)
+        folder = Path(pretrained_model_name_or_path)
         check_folder(folder)
         device = best_device() if device == "auto" else torch.device(device)
         dtype = best_dtype(device) if dtype == "auto" else dtype
@@ -68,14 +76,16 @@ class GlidePipeline(DiffusionPipeline):
         config = read_json(index) if index.exists() else {}
         settings = {key: config[key] for key in SETTINGS if key in config}
         tokenizer = GlideTokenizer.from_file(part(folder, "tokenizer") / "tokenizer.json")
-        return cls(_load_unet(part(folder, "unet"), dtype), tokenizer, **settings).to(device)
+        return cls(_load_unet(part(folder, "unet"), dtype), tokenizer, **{**settings, **kwargs}).to(device)
 
-    def save_pretrained(self, folder: str | os.PathLike, **kwargs: Any) -> None:
+    def save_pretrained(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, save_directory: str | os.PathLike, **kwargs: Any
+    ) -> None:
         """Write the pipeline as `from_pretrained` reads it, weights in their present format.
 
-        kwargs: what GlideUNet.save_pretrained takes. Files already in `folder` are replaced one by one, each whole.
+        kwargs: what GlideUNet.save_pretrained takes. Files already there are replaced one by one, each whole.
         """
-        folder = Path(folder)
+        folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as beside:
             self.save_config(beside)
@@ -126,7 +136,7 @@ class GlidePipeline(DiffusionPipeline):
         device = self._execution_device
         text = self._encode(prompts, rows // len(prompts), with_empty=scale != 1, device=device)
         side = self.unet.config["image_size"]
-        with self.progress_bar(total=steps) as bar:
+        with self.progress_bar(total=steps) as bar:  # pyright: ignore[reportCallIssue]
 
             def on_step(step: int, timestep: int, x: torch.Tensor) -> torch.Tensor | None:
                 bar.update()
@@ -184,9 +194,10 @@ def _load_unet(folder: Path, dtype: torch.dtype) -> GlideUNet:
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
-        unet, info = GlideUNet.from_pretrained(
+        loaded: Any = GlideUNet.from_pretrained(
             folder, torch_dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
         )
+        unet, info = loaded
         wrong = [*info["missing_keys"], *info["unexpected_keys"]]
     except (RuntimeError, TypeError, ValueError, OSError) as error:
         reason = str(error).split("\n")[0]
