@@ -37,22 +37,22 @@ class Shard:
     size: int
     clouds: bool
 
-    def members(self, index: int) -> list[tuple[str, bytes]]:
-        """Names and contents of one sample: `.png`, `.txt`, `.json` and, with clouds, `.npy` (float16)."""
+    def words(self, index: int) -> dict[str, bytes]:
+        """The parts of a sample that are not drawn: `txt` (caption) and `json` (attributes)."""
         scene = make_scene(self.split, index)
-        stem = f"{self.split}-{index:08d}"
+        attributes = json.dumps(scene.attributes(), sort_keys=True)
+        return {"txt": scene.caption.encode(), "json": attributes.encode()}
+
+    def sample(self, index: int) -> dict[str, bytes]:
+        """A whole sample: `png`, `txt`, `json` and, with clouds, `npy` (float16)."""
+        scene = make_scene(self.split, index)
         png = io.BytesIO()
         Image.fromarray(render(scene, size=self.size)).save(png, format="png", compress_level=1)
-        attributes = json.dumps(scene.attributes(), sort_keys=True)
-        files = [
-            (f"{stem}.png", png.getvalue()),
-            (f"{stem}.txt", scene.caption.encode()),
-            (f"{stem}.json", attributes.encode()),
-        ]
+        files = {"png": png.getvalue(), **self.words(index)}
         if self.clouds:
             cloud = io.BytesIO()
             np.save(cloud, scene.cloud().astype(np.float16))
-            files.append((f"{stem}.npy", cloud.getvalue()))
+            files["npy"] = cloud.getvalue()
         return files
 
     def is_written(self) -> bool:
@@ -62,19 +62,24 @@ class Shard:
         """
         if not self.path.exists():
             return False
-        first = self.members(self.first)
+        kinds = ["png", "txt", "json"] + ["npy"] * self.clouds
         try:
             with tarfile.open(self.path) as tar:
                 names = tar.getnames()
-                same = [(name, tar.extractfile(name).read()) for name in names[: len(first)]] == first
-        except (tarfile.TarError, OSError, AttributeError):
-            same, names = False, []
+                sample = {name.partition(".")[2]: tar.extractfile(name) for name in names[: len(kinds)]}
+                same = list(sample) == kinds and Image.open(sample["png"]).size == (self.size, self.size)
+                # Not the picture itself: another machine may round a pixel differently.
+                same = same and all(
+                    sample[kind].read() == text for kind, text in self.words(self.first).items()
+                )
+        except (tarfile.TarError, OSError):
+            same = False
         if not same:
             raise FileExistsError(
                 f"{self.path} does not hold {self.split} scenes from {self.first} on at {self.size} px"
                 f"{' with clouds' if self.clouds else ''}; give another output folder or delete its shards."
             )
-        return len(names) >= len(first) * (self.last - self.first)
+        return sum(name.endswith(".json") for name in names) >= self.last - self.first
 
 
 def write_shards(
@@ -143,8 +148,8 @@ def _write(shard: Shard) -> Iterator[int]:
     try:
         with tarfile.open(part, "w", format=tarfile.USTAR_FORMAT) as tar:
             for index in range(shard.first, shard.last):
-                for name, content in shard.members(index):
-                    entry = tarfile.TarInfo(name)
+                for kind, content in shard.sample(index).items():
+                    entry = tarfile.TarInfo(f"{shard.split}-{index:08d}.{kind}")
                     entry.size = len(content)
                     tar.addfile(entry, io.BytesIO(content))
                 yield index
