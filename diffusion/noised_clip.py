@@ -152,7 +152,7 @@ class Encoder(nn.Module):
 
 
 class NoisedClip(ModelMixin, ConfigMixin):
-    """Two transformers that agree on texts and noisy pictures. Source: GLIDE, section 4.3; openai/glide-text2im.
+    """Two transformers that agree on texts and noisy pictures. Source: GLIDE, section 4.3, and its code.
 
     n_head_*, n_head_state_*: heads and their channels; their product is the encoder's width.
     logit_scale: how much one unit of cosine similarity weighs in `guidance_gradient`.
@@ -194,7 +194,7 @@ class NoisedClip(ModelMixin, ConfigMixin):
         return load_original(cls(**{**_read_off(state_dict, config or {}), **(config or {})}), state_dict)
 
     def encode_text(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        """Unnormalised embeddings [N, n_embd] of tokens int64 [N, max_text_len] with lengths int64 [N], ≥ 1."""
+        """Unnormalised embeddings [N, n_embd] of tokens [N, max_text_len], the first `lengths` [N] of them text."""
         length = self.config.max_text_len
         if tokens.dim() != 2 or tokens.shape[1] != length:
             raise ValueError(f"tokens have shape {tuple(tokens.shape)}; expected [N, {length}]")

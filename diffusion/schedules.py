@@ -129,8 +129,8 @@ class RespacedScheduler:
         step: int,
         x: torch.Tensor,
         x0: torch.Tensor,
-        variance: torch.Tensor | None = None,
-        draw: Callable[[], torch.Tensor] | None = None,
+        variance: torch.Tensor,
+        draw: Callable[[], torch.Tensor],
     ) -> torch.Tensor:
         """The next x from this one and its picture x0, all [N, C, H, W].
 
@@ -162,9 +162,24 @@ def make_scheduler(
     """The scheduler that `sample` runs.
 
     sampler: "ddpm" (ancestral, learned variance), "ddim", or for 10 to 25 steps "dpm++" or "unipc".
-    schedule, steps: what the network was trained with. spacing: see `respaced_timesteps`.
+    schedule, steps: what the network was trained with.
+    spacing: see `respaced_timesteps`; the two solvers spread a plain number of steps in their own way.
     Raises ValueError for an unknown sampler or schedule, or an impossible spacing.
     """
     if sampler not in SAMPLERS:
         raise ValueError(f"unknown sampler {sampler!r}; known are {', '.join(SAMPLERS)}")
-    return RespacedScheduler(sampler, schedule, respaced_timesteps(steps, spacing), steps)
+    kept = respaced_timesteps(steps, spacing)
+    if sampler in ("dpm++", "unipc") and isinstance(spacing, int) and spacing <= steps // 20:
+        kept = _solver_timesteps(schedule, steps, spacing)
+    return RespacedScheduler(sampler, schedule, kept, steps)
+
+
+def _solver_timesteps(schedule: str, steps: int, count: int) -> list[int]:
+    """Even in log-SNR from 99 % to 0.5 % of the process, ascending. Source: DPM-Solver, section 3.4.
+
+    In the last 1 % a network's error in x_0 is magnified more than fifty times, so pure noise stands in for it.
+    """
+    alphas_cumprod = np.cumprod(1 - betas(schedule, steps))
+    log_snr = np.log(alphas_cumprod / (1 - alphas_cumprod))
+    even = np.linspace(log_snr[steps - 1 - steps // 100], log_snr[steps // 200], count)
+    return sorted(np.rint(np.interp(-even, -log_snr, np.arange(steps))).astype(int).tolist())
