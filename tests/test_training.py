@@ -1,4 +1,4 @@
-"""The loop, with a tiny network on shards of 8 px pictures: resume after kill -9, accumulation, processes, errors."""
+"""The loop, with a tiny network on shards of 8 px noise: resume, accumulation, processes, bad input."""
 
 import io
 import json
@@ -12,37 +12,49 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import webdataset as wds
+import webdataset
 import yaml
+from maquette.training import TrainConfig, fit, train
+from maquette.training.precision import InDtype
 from PIL import Image
 
-from maquette.training import TrainConfig, fit, train
-
-HERE = Path(__file__).resolve()
 RECIPE = {
-    "steps": 60, "batch_size": 8, "micro_batch": 4, "learning_rate": 1e-2, "warmup": 5, "validation_samples": 10,
-    "validate_every": 20, "sample_every": 30, "checkpoint_every": 10, "log_every": 1, "precision": "float32",
-}  # fmt: skip
+    "steps": 70,
+    "batch_size": 8,
+    "micro_batch": 4,
+    "learning_rate": 1e-2,
+    "warmup": 5,
+    "validation_samples": 10,
+    "validate_every": 20,
+    "sample_every": 30,
+    "checkpoint_every": 10,
+    "log_every": 1,
+    "precision": "float32",
+}
 
 
 class Tiny:
-    """Denoises 8 px pictures; dropout makes it depend on the global generator, too."""
+    """Denoises 8 px pictures. Dropout draws from the global generator, the noise from the stage's."""
 
-    flops_per_sample = 1e6
-
-    def __init__(self, config, pause=0.0):
-        self.pause = pause
+    def __init__(self, config, pause=0.0, interrupt_at=None):
+        self.pause, self.calls_left = pause, interrupt_at
         torch.manual_seed(config.seed)
         self.model = torch.nn.Sequential(
-            torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.SiLU(), torch.nn.Dropout(config.model.get("dropout", 0.1)),
+            torch.nn.Conv2d(3, 8, 3, padding=1),
+            torch.nn.SiLU(),
+            torch.nn.Dropout(config.model.get("dropout", 0.1)),
             torch.nn.Conv2d(8, 3, 3, padding=1),
-        ).to(memory_format=torch.channels_last)  # fmt: skip
+        ).to(memory_format=torch.channels_last)
 
     def prepare(self, sample):
         return {"image": np.array(Image.open(io.BytesIO(sample["png"])))}
 
     def loss(self, model, batch, generator):
         time.sleep(self.pause)
+        if self.calls_left is not None:
+            self.calls_left -= 1
+            if self.calls_left == 0:
+                signal.raise_signal(signal.SIGINT)
         image = batch["image"].permute(0, 3, 1, 2).float() / 127.5 - 1
         noise = torch.randn(image.shape, generator=generator)
         error = (model(image + noise) - noise).square().mean()
@@ -56,67 +68,196 @@ class Tiny:
         torch.save(model.state_dict(), folder / "weights.pt")
 
 
+def config(**changes):
+    return TrainConfig.from_dict({**RECIPE, **changes})
+
+
+def run(shards, out, resume=False, stage=None, **changes):
+    fit(stage or Tiny(config(**changes)), config(**changes), shards, out, resume)
+    return out
+
+
+def lines(out, key="loss"):
+    """The lines of the log that have `key`, without what the clock says."""
+    rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if not k.endswith("per_s")} for row in rows if key in row]
+
+
+def weights(out):
+    return torch.load(out / "model" / "weights.pt", weights_only=True)
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shards")
     rng = np.random.default_rng(0)
     for shard in range(3):
-        with wds.TarWriter(str(folder / f"shards-{shard:03d}.tar")) as writer:
+        with webdataset.TarWriter(str(folder / f"shards-{shard:03d}.tar")) as writer:
             for i in range(20):
-                pixels = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
-                writer.write({"__key__": f"{shard}-{i:03d}", "png": Image.fromarray(pixels), "txt": f"noise {i}"})
+                picture = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))
+                writer.write({"__key__": f"{shard}-{i:03d}", "png": picture, "txt": "noise"})
     return str(folder / "shards-{000..002}.tar")
-
-
-def config(**changes):
-    return TrainConfig.from_dict({**RECIPE, **changes})
-
-
-def lines(out, key="loss"):
-    """The log without what the clock says."""
-    rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in row.items() if not k.endswith("per_s")} for row in rows if key in row]
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(shards, tmp_path_factory):
-    out = tmp_path_factory.mktemp("runs") / "whole"
-    fit(Tiny(config()), config(), shards, out)
-    return out
+    return run(shards, tmp_path_factory.mktemp("runs") / "whole")
 
 
-def test_a_run_leaves_a_learned_network_and_its_records(uninterrupted):
+def test_a_run_learns_and_leaves_its_records(uninterrupted):
     rows = lines(uninterrupted)
-    assert [row["step"] for row in rows] == list(range(1, 61))
+    assert [row["step"] for row in rows] == list(range(1, 71))
     assert np.mean([row["loss"] for row in rows[-10:]]) < 0.6 * rows[0]["loss"]
     assert all(row["double"] == pytest.approx(2 * row["loss"]) for row in rows)
-    assert [row["step"] for row in lines(uninterrupted, "validation_loss")] == [20, 40, 60]
-    assert sorted(p.name for p in (uninterrupted / "samples").iterdir()) == ["step-00000030.png", "step-00000060.png"]
-    assert sorted(p.name for p in (uninterrupted / "checkpoints").iterdir()) == ["step-00000050", "step-00000060"]
-    assert torch.load(uninterrupted / "model" / "weights.pt", weights_only=True)["0.weight"].dtype == torch.float32
+    assert rows[4]["learning_rate"] == 1e-2 and rows[-1]["learning_rate"] == pytest.approx(1e-3, rel=0.05)
+    assert [row["step"] for row in lines(uninterrupted, "validation_loss")] == [20, 40, 60, 70]
+    assert names(uninterrupted / "samples") == [f"step-000000{n}.png" for n in (30, 60, 70)]
+    assert names(uninterrupted / "checkpoints") == ["step-00000060", "step-00000070"]
+    assert weights(uninterrupted)["0.weight"].dtype == torch.float32
     assert list((uninterrupted / "tensorboard").glob("events.*"))
 
 
 def test_resume_after_kill_9_repeats_the_uninterrupted_run(shards, uninterrupted, tmp_path):
     out = tmp_path / "killed"
-    child = subprocess.Popen([sys.executable, str(HERE), shards, str(out), json.dumps({}), "0.02"])
-    log = out / "log.jsonl"
-    while not (log.exists() and log.read_text().count('"loss"') >= 17):
+    child = subprocess.Popen([sys.executable, __file__, shards, str(out), "{}", "0.02"])
+    while not (out / "log.jsonl").exists() or len(lines(out)) < 17:
         assert child.poll() is None, "the training ended before it was killed"
-        time.sleep(0.02)
-    os.kill(child.pid, signal.SIGKILL)
+        time.sleep(0.01)
+    child.send_signal(signal.SIGKILL)
     child.wait()
     half = out / "checkpoints" / ".step-00000099.partial"
-    half.mkdir()
+    half.mkdir(exist_ok=True)
     (half / "state.safetensors").write_bytes(b"half")
-    fit(Tiny(config()), config(), shards, out, resume=True)
+    run(shards, out, resume=True)
     assert lines(out) == lines(uninterrupted)
     assert lines(out, "validation_loss") == lines(uninterrupted, "validation_loss")
-    ours, theirs = (torch.load(o / "model" / "weights.pt", weights_only=True) for o in (out, uninterrupted))
-    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert all(torch.equal(weights(out)[name], value) for name, value in weights(uninterrupted).items())
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(shards, uninterrupted, tmp_path):
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt, match=r"saved after step 13; --resume"):
+        run(shards, tmp_path / "run", stage=Tiny(config(), interrupt_at=25))
+    assert signal.getsignal(signal.SIGINT) is before
+    assert lines(run(shards, tmp_path / "run", resume=True)) == lines(uninterrupted)
+
+
+def test_accumulation_equals_the_large_batch(shards, tmp_path):
+    class Noiseless(Tiny):
+        def loss(self, model, batch, generator):
+            image = batch["image"].permute(0, 3, 1, 2).float() / 127.5 - 1
+            return (model(image) - image).square().mean(), {}
+
+    curves = []
+    for micro in (0, 2):
+        changes = {"micro_batch": micro, "steps": 20, "model": {"dropout": 0.0}}
+        run(shards, tmp_path / str(micro), stage=Noiseless(config(**changes)), **changes)
+        curves.append([row["loss"] for row in lines(tmp_path / str(micro))])
+    assert curves[0] == pytest.approx(curves[1], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_two_processes_repeat_one(shards, uninterrupted, tmp_path):
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    script = [__file__, shards, str(tmp_path / "two"), json.dumps({"model": {"dropout": 0.0}}), "0"]
+    subprocess.run(launch + script, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    one = run(shards, tmp_path / "one", model={"dropout": 0.0})
+    for key in ("loss", "gradient_norm", "validation_loss"):
+        curves = [[row[key] for row in lines(out, key)] for out in (one, tmp_path / "two")]
+        assert curves[0] == pytest.approx(curves[1], rel=1e-3)
+
+
+def test_computing_in_bfloat16_keeps_weights_and_gradients_float32():
+    torch.manual_seed(0)
+    model = Tiny(config(model={"dropout": 0.0})).model
+    x = torch.randn(4, 3, 8, 8)
+    output = InDtype(model, torch.bfloat16)(x)
+    assert output.dtype == torch.float32
+    torch.testing.assert_close(output, model(x), atol=0.02, rtol=0.02)
+    assert not torch.equal(output, model(x))
+    output.square().sum().backward()
+    for parameter in model.parameters():
+        assert parameter.dtype == parameter.grad.dtype == torch.float32
+        assert parameter.stride() == parameter.grad.stride()
+
+
+def test_out_in_use_or_absent(shards, uninterrupted, tmp_path):
+    with pytest.raises(FileExistsError, match="--resume"):
+        run(shards, uninterrupted)
+    with pytest.raises(FileNotFoundError, match="nothing to resume"):
+        run(shards, tmp_path / "absent", resume=True)
+    assert not (tmp_path / "absent").exists()
+
+
+def test_resume_refuses_another_run(shards, uninterrupted):
+    with pytest.raises(ValueError, match=r"learning_rate 0\.01 but the recipe says 0\.02"):
+        run(shards, uninterrupted, resume=True, learning_rate=0.02)
+    with pytest.raises(ValueError, match="other data"):
+        run(shards.replace("{000..002}", "{000..001}"), uninterrupted, resume=True)
+    wide = Tiny(config())
+    wide.model = torch.nn.Sequential(torch.nn.Conv2d(3, 3, 3))
+    with pytest.raises(ValueError, match="another network"):
+        run(shards, uninterrupted, resume=True, stage=wide)
+
+
+def test_damaged_checkpoint_is_named(shards, tmp_path):
+    run(shards, tmp_path / "run", steps=3)
+    damaged = tmp_path / "run" / "checkpoints" / "step-00000003" / "state.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"step-00000003 is damaged"):
+        run(shards, tmp_path / "run", resume=True, steps=3)
+
+
+def test_diverging_loss_stops_the_run_unsaved(shards, tmp_path):
+    with pytest.raises(FloatingPointError, match="lower learning_rate"):
+        run(shards, tmp_path / "run", learning_rate=1e30, clip=0, warmup=0)
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"lerning_rate": 1}, "Unknown key 'lerning_rate'"),
+        ({"steps": "many"}, "steps must be a whole number, not 'many'"),
+        ({"steps": 1.5}, "steps must be a whole number"),
+        ({"steps": 0}, "steps must be greater than 0"),
+        ({"learning_rate": True}, "learning_rate must be a number"),
+        ({"ema_decay": 1.0}, "ema_decay must be at least 0 and below 1"),
+        ({"precision": "half"}, "precision must be one of"),
+        ({"model": 3}, "model must be a section"),
+        ({"batch_size": 10, "micro_batch": 4}, "not a multiple"),
+    ],
+)
+def test_bad_recipes_are_named(change, message, tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump({**RECIPE, **change}))
+    with pytest.raises(ValueError, match=message) as caught:
+        TrainConfig.from_file(path)
+    assert str(path) in str(caught.value)
+
+
+def test_recipe_files(shards, tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("steps: 2\nbatch_size: 4\nlearning_rate: 1e-3\nmodel: {dropout: 0.0}\n")
+    assert TrainConfig.from_file(path).learning_rate == 1e-3
+    assert TrainConfig.from_file(path, steps=9).steps == 9
+    with pytest.raises(ValueError, match="--data"):
+        train(Tiny, path, None, tmp_path / "run")
+    with pytest.raises(FileNotFoundError, match=r"absent\.yaml"):
+        train(Tiny, tmp_path / "absent.yaml", shards, tmp_path / "run")
+    path.write_text("batch_size: 4\n")
+    with pytest.raises(ValueError, match="The key 'steps' is missing"):
+        TrainConfig.from_file(path)
+    path.write_text("steps: [1\n")
+    with pytest.raises(ValueError, match="is not YAML"):
+        TrainConfig.from_file(path)
 
 
 if __name__ == "__main__":
-    pattern, where, changes, nap = sys.argv[1:]
-    run = config(**json.loads(changes))
-    fit(Tiny(run, float(nap)), run, pattern, where)
+    pattern, where, changes, pause = sys.argv[1:]
+    recipe = config(**json.loads(changes))
+    fit(Tiny(recipe, float(pause)), recipe, pattern, Path(where))

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or absent: written beside their place, flushed, renamed; tensors as safetensors."""
+"""Checkpoints that are whole or absent: written beside their place, flushed to disk, renamed."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 
-def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
-    """Make `folder` by `write(beside)`, flush it to disk and rename it into place, replacing what was there."""
+def write_folder(folder: Path, write: Callable[[Path], object]) -> None:
+    """Make `folder` by `write(beside)`, flush it to disk and rename it into place of what was there."""
     beside = folder.with_name(f".{folder.name}.partial")
     _discard(beside)
     beside.mkdir(parents=True)
@@ -27,7 +27,7 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
     _flush(folder.parent)
 
 
-def write_file(path: Path, write: Callable[[Path], None]) -> None:
+def write_file(path: Path, write: Callable[[Path], object]) -> None:
     """Make `path` by `write(beside)` and rename it into place."""
     beside = path.with_name(f".{path.stem}.partial{path.suffix}")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,7 +40,8 @@ def save(folder: Path, step: int, tensors: dict[str, torch.Tensor], facts: dict[
     """Write checkpoint `step` into `folder` and leave the newest `keep` there."""
 
     def write(beside: Path) -> None:
-        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, beside / "state.safetensors")
+        plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        save_file(plain, beside / "state.safetensors")
         (beside / "facts.json").write_text(json.dumps({"step": step, **facts}, indent=1), encoding="utf-8")
 
     write_folder(folder / f"step-{step:08d}", write)

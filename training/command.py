@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .config import TrainConfig
+from .loop import fit
 from .stage import Stage
 
 
@@ -17,15 +18,15 @@ def train(
     resume: bool = False,
     steps: int | None = None,
 ) -> Path:
-    """Train the stage that `make_stage` builds from the recipe file `config`; returns the folder of the result.
+    """Train the stage that `make_stage` builds from the recipe file `config`; returns the result's folder.
 
-    `data` (shards, with braces) and `steps` replace the recipe's. Raises what `TrainConfig.from_file`, `make_stage`
-    and `fit` raise: one clear sentence for bad input, KeyboardInterrupt with a sentence after Ctrl-C.
+    `data` (shards, with braces) and `steps` replace the recipe's. Raises what `TrainConfig.from_file`,
+    `make_stage` and `fit` raise: one clear sentence for bad input, and for where it stopped after Ctrl-C.
     """
     replaced = {"data": data, "steps": steps}
-    recipe = TrainConfig.from_file(config, **{key: value for key, value in replaced.items() if value is not None})
+    recipe = TrainConfig.from_file(
+        config, **{key: value for key, value in replaced.items() if value is not None}
+    )
     if not recipe.data:
         raise ValueError(f"No data: give --data 'shards-{{000..099}}.tar', or a line `data: …` in {config}.")
-    from .loop import fit  # heavy
-
     return fit(make_stage(recipe), recipe, recipe.data, out, resume)

@@ -11,16 +11,17 @@ from typing import Any
 import yaml
 
 PRECISIONS = ("auto", "bfloat16", "float32")
+FREE_TO_CHANGE = {"data", "steps", "keep", "validate_every", "sample_every", "checkpoint_every", "log_every"}
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """One training run; every key of a recipe file is a field here, and `model:` belongs to the stage.
 
-    Cadences (`*_every`) count optimizer steps; 0 means only at the end of the run (never, for sheets and logs
-    in between). `micro_batch` is the number of samples of one forward pass (0: the whole part of a process);
-    the gradients of `batch_size / micro_batch` of them make one step. The rate climbs linearly over `warmup`
-    steps and falls along a cosine to `floor * learning_rate` at `steps`.
+    A step takes `batch_size` samples, `micro_batch` of them in a forward pass (0: as many as a process has).
+    The rate climbs linearly over `warmup` steps, then falls along a cosine to `floor * learning_rate`.
+    `validation_samples` of the data are held out. `clip` limits the norm of the gradient (0: no limit).
+    What is due `*_every` so many steps is also due at the end (0: only then).
     """
 
     steps: int
@@ -54,11 +55,12 @@ class TrainConfig:
         _require(0 <= self.ema_decay < 1, "ema_decay", "at least 0 and below 1", self)
         _require(self.precision in PRECISIONS, "precision", f"one of {', '.join(PRECISIONS)}", self)
         if self.micro_batch and self.batch_size % self.micro_batch:
-            raise ValueError(f"batch_size {self.batch_size} is not a multiple of micro_batch {self.micro_batch}.")
+            sizes = f"batch_size {self.batch_size} is not a multiple of micro_batch {self.micro_batch}"
+            raise ValueError(f"{sizes}; change one of them.")
 
     @classmethod
     def from_file(cls, path: str | Path, **overrides: Any) -> TrainConfig:
-        """Read a recipe; `overrides` replace its keys. Raises FileNotFoundError, or ValueError naming the key."""
+        """Read a recipe; `overrides` replace its keys. Raises FileNotFoundError, ValueError with the key."""
         path = Path(path)
         try:
             values = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -91,6 +93,16 @@ class TrainConfig:
         progress = (step - self.warmup) / max(1, self.steps - self.warmup)
         cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
         return self.learning_rate * (self.floor + (1 - self.floor) * cosine)
+
+    def check_resumes(self, old: dict[str, Any]) -> None:
+        """Raise ValueError naming the key if this recipe cannot continue a run of the recipe `old`."""
+        new = dataclasses.asdict(self)
+        for key in [key for key in new | old if key not in FREE_TO_CHANGE]:
+            if new.get(key) != old.get(key):
+                raise ValueError(
+                    f"The checkpoint was trained with {key} {old.get(key)!r} but the recipe says "
+                    f"{new.get(key)!r}; resume with the same value, or train into another folder."
+                )
 
 
 def _is_required(f: dataclasses.Field) -> bool:

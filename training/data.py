@@ -1,7 +1,7 @@
 """Training data: webdataset shards, read by position.
 
-The headers of the tar files are scanned once; from then on any sample is one seek away. Shuffling, resuming and
-sharing between processes are arithmetic on positions: no shuffle buffer, no skipping, no state to save.
+The headers of the tar files are scanned once; from then on any sample is one seek away. Shuffling, resuming
+and sharing between processes are arithmetic on positions: no shuffle buffer, no skipping, no state to save.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from webdataset.tariterators import base_plus_ext
 class Shards:
     """The samples of local webdataset shards, by number.
 
-    `pattern` is a path with braces (`shards-{000..099}.tar`). `shards[i]` is a dict of the raw bytes by extension,
-    with `__key__` and `__url__` (the shard) as in webdataset. Raises FileNotFoundError naming a missing shard and
-    ValueError naming a damaged or an empty one.
+    `pattern` is a path with braces (`shards-{000..099}.tar`). `shards[i]` is a dict of the raw bytes by
+    extension, with `__key__` and `__url__` (the shard) as in webdataset. Raises FileNotFoundError naming a
+    missing shard and ValueError naming a damaged or an empty one.
     """
 
     def __init__(self, pattern: str):
         self.paths: list[str] = expand_urls(str(pattern))
         if missing := [path for path in self.paths if not os.path.isfile(path)]:
-            raise FileNotFoundError(f"The shard {missing[0]} does not exist ({len(missing)} missing of {pattern}).")
+            raise FileNotFoundError(f"The shard {missing[0]} of {pattern} does not exist.")
         self._samples = [(shard, *sample) for shard, path in enumerate(self.paths) for sample in _scan(path)]
 
     def __len__(self) -> int:
@@ -56,12 +56,15 @@ def _scan(path: str) -> list[tuple[str, list[tuple[str, int, int]]]]:
     samples: dict[str, list[tuple[str, int, int]]] = {}
     name = "the first member"
     try:
-        with tarfile.open(path, "r:") as tar:
+        with open(path, "rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
             for member in tar:
                 name = member.name
                 key, extension = base_plus_ext(name)
-                if member.isfile() and key is not None:
+                if member.isfile() and key and extension:
                     samples.setdefault(key, []).append((extension.lower(), member.offset_data, member.size))
+            file.seek(tar.offset)  # where a whole archive ends with zeros, and tarfile does not mind if not
+            if file.read(512) != bytes(512):
+                raise tarfile.ReadError("the archive ends too early")
     except (tarfile.TarError, EOFError) as error:
         raise ValueError(f"The shard {path} is damaged at {name}: {error}. Write it again.") from None
     if not samples:
@@ -75,9 +78,11 @@ def _permutation(count: int, seed: int, epoch: int) -> np.ndarray:
 
 
 def split(count: int, held_out: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of the samples to train on and of the `held_out` ones to validate on; depends on `seed` alone."""
+    """Numbers of the samples to train on, and of the `held_out` ones to validate on."""
     if held_out >= count:
-        raise ValueError(f"validation_samples is {held_out} but the data holds only {count}; lower it or add data.")
+        raise ValueError(
+            f"validation_samples is {held_out} but the data holds {count}; lower it or add data."
+        )
     mixed = np.random.default_rng(seed).permutation(count)
     return np.sort(mixed[held_out:]), np.sort(mixed[:held_out])
 
@@ -118,5 +123,6 @@ def _prepared(sample: dict[str, Any], prepare: Callable[[dict[str, Any]], dict[s
         return prepare(sample)
     except Exception as error:
         where = f"Sample {sample['__key__']} of {sample['__url__']}"
-        what = f"it has no .{error.args[0]} file" if isinstance(error, KeyError) else f"{error or type(error).__name__}"
+        missing = isinstance(error, KeyError)
+        what = f"it has no .{error.args[0]} file" if missing else str(error) or type(error).__name__
         raise ValueError(f"{where} cannot be read: {what}.") from error

@@ -13,7 +13,7 @@ from PIL.Image import Image
 class Stage(Protocol):
     """A network with its loss; the loop in `fit` knows nothing else about it.
 
-    A stage may also have `flops_per_sample` (forward and backward of one sample), and is then timed in TFLOP/s.
+    A stage may also have `flops_per_sample` (forward and backward), and is then timed in TFLOP/s.
     """
 
     model: torch.nn.Module
@@ -31,8 +31,8 @@ class Stage(Protocol):
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """The mean loss of a batch (scalar) and further scalars to log.
 
-        `model` is called like the network and returns float32. `batch` holds stacked results of `prepare` on the
-        training device. Everything random is drawn from `generator` (on the CPU): a resumed run repeats it.
+        `model` is called like the network and returns float32. `batch` holds stacked results of `prepare` on
+        the training device. What is random is drawn from `generator` (on the CPU): a resumed run repeats it.
         """
         ...
 

@@ -1,0 +1,98 @@
+"""Shards by number: order, shares, and what is said of missing or damaged ones."""
+
+import io
+import tarfile
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from maquette.training import Shards
+from maquette.training.data import load, shuffled, split
+
+
+def write_shard(path, samples):
+    with tarfile.open(path, "w") as tar:
+        for name, content in samples.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+
+
+@pytest.fixture
+def pattern(tmp_path):
+    for shard in range(2):
+        samples = {
+            f"{shard}/{i}.{ext}": f"{shard} {i} {ext}".encode() for i in range(5) for ext in ("a", "seg.B")
+        }
+        write_shard(tmp_path / f"s-{shard}.tar", samples)
+    return str(tmp_path / "s-{0..1}.tar")
+
+
+def prepare(sample):
+    return {"number": torch.tensor(int(sample["a"].split()[1]))}
+
+
+def test_samples_by_number(pattern):
+    shards = Shards(pattern)
+    assert len(shards) == 10
+    assert shards[7] == {"__key__": "1/2", "__url__": shards.paths[1], "a": b"1 2 a", "seg.b": b"1 2 seg.B"}
+    assert shards.fingerprint() == Shards(pattern).fingerprint() != Shards(shards.paths[0]).fingerprint()
+
+
+def test_batches_come_in_order(pattern):
+    wanted = [[i % 10, (3 * i) % 10] for i in range(50)]
+    batches = [batch["number"].tolist() for batch in load(Shards(pattern), prepare, wanted)]
+    assert batches == [[number % 5 for number in numbers] for numbers in wanted]
+
+
+@given(st.integers(2, 60), st.integers(0, 40), st.integers(0, 2**31), st.integers(0, 3))
+def test_every_epoch_holds_each_training_sample_once(count, held, seed, epoch):
+    held %= count
+    training, validation = split(count, held, seed)
+    assert sorted([*training, *validation]) == list(range(count)) and len(validation) == held
+    positions = range(epoch * len(training), (epoch + 1) * len(training))
+    order = shuffled(training, seed, positions)
+    assert sorted(order) == training.tolist()
+    middle = len(training) // 2
+    assert (
+        shuffled(training, seed, positions[:middle]) + shuffled(training, seed, positions[middle:]) == order
+    )
+
+
+def test_epochs_differ():
+    numbers = np.arange(50)
+    assert shuffled(numbers, 0, range(50)) != shuffled(numbers, 0, range(50, 100))
+
+
+def test_missing_shard_is_named(pattern):
+    with pytest.raises(FileNotFoundError, match=r"s-2\.tar"):
+        Shards(pattern.replace("0..1", "0..3"))
+
+
+def test_damaged_shards_are_named(pattern, tmp_path):
+    path = tmp_path / "s-1.tar"
+    whole = path.read_bytes()
+    in_header, in_data, between = whole[:2148], whole[:2570], whole[:2048]
+    for damaged in (in_header, in_data, between, whole[:2048] + b"x" * 9000, b"not a tar file", b""):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"s-1\.tar is damaged"):
+            Shards(pattern)
+    write_shard(path, {})
+    with pytest.raises(ValueError, match=r"s-1\.tar holds no samples"):
+        Shards(pattern)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [({"k.a": b"x y"}, "invalid literal"), ({"k.b": b""}, r"no \.a file")]
+)
+def test_undecodable_samples_are_named(tmp_path, content, message):
+    write_shard(tmp_path / "bad.tar", content)
+    with pytest.raises(ValueError, match=rf"Sample k of .*bad\.tar cannot be read: .*{message}"):
+        list(load(Shards(str(tmp_path / "bad.tar")), prepare, [[0]]))
+
+
+def test_holding_out_everything_is_refused():
+    with pytest.raises(ValueError, match="validation_samples is 10"):
+        split(10, 10, 0)
