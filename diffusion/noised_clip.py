@@ -195,14 +195,14 @@ class NoisedClip(ModelMixin, ConfigMixin):
 
     def encode_text(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Unnormalised embeddings [N, n_embd] of tokens [N, max_text_len], the first `lengths` [N] of them text."""
-        length = self.config.max_text_len
+        length = self.config["max_text_len"]
         if tokens.dim() != 2 or tokens.shape[1] != length:
             raise ValueError(f"tokens have shape {tuple(tokens.shape)}; expected [N, {length}]")
         return self.text_encoder(lengths - 1, tokens)
 
     def encode_image(self, images: Tensor, timesteps: Tensor) -> Tensor:
         """Embeddings [N, n_embd] of length 1 of images [N, 3, H, W] in [-1, 1], noisy as at timesteps [N]."""
-        size = self.config.image_size
+        size = self.config["image_size"]
         if images.dim() != 4 or images.shape[1:] != (3, size, size):
             raise ValueError(f"images have shape {tuple(images.shape)}; expected [N, 3, {size}, {size}]")
         return F.normalize(self.image_encoder(torch.zeros_like(timesteps), images, timesteps), dim=-1)
@@ -218,7 +218,7 @@ class NoisedClip(ModelMixin, ConfigMixin):
         """
         images = images.detach().requires_grad_()
         similarity = self.encode_image(images, timesteps) * F.normalize(text_embedding, dim=-1)
-        (gradient,) = torch.autograd.grad(self.config.logit_scale * similarity.sum(), images)
+        (gradient,) = torch.autograd.grad(self.config["logit_scale"] * similarity.sum(), images)
         return scale * gradient
 
 

@@ -8,6 +8,7 @@ betas cannot hold.
 
 from collections.abc import Callable, Sequence
 from operator import index
+from typing import Any
 
 import numpy as np
 import torch
@@ -105,6 +106,7 @@ class RespacedScheduler:
             # The one spacing with which n steps out of n are exactly n-1…0 in all of them.
             "timestep_spacing": "trailing",
         }
+        self.rule: Any
         if sampler == "dpm++":
             self.rule = DPMSolverMultistepScheduler(**config)
         elif sampler == "unipc":

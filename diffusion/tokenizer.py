@@ -51,9 +51,10 @@ class GlideTokenizer:
 
         Raises FileNotFoundError, or ValueError if they are not what their names say.
         """
-        vocabulary, pairs = _read(encoder), _read(merges).splitlines()[1:]
+        vocabulary = _read(encoder)
+        pairs = [line.partition(" ") for line in _read(merges).splitlines()[1:] if line]
         try:
-            model = BPE(json.loads(vocabulary), [tuple(pair.split(" ")) for pair in pairs if pair])
+            model = BPE(json.loads(vocabulary), [(a, b) for a, _, b in pairs])
         except Exception as error:  # as above
             raise ValueError(f"{encoder} and {merges} are not GPT-2's encoder.json and vocab.bpe") from error
         return cls(_byte_level(model))
