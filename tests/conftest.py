@@ -3,10 +3,7 @@
 from pathlib import Path
 
 import pytest
-import torch
 from goldens.formula import load_golden
-
-torch.set_num_threads(1)
 
 GOLDENS = Path(__file__).parent / "goldens"
 # The records of the published sizes are too many to commit; they lie beside the clone where there are any.
