@@ -9,12 +9,11 @@ import argparse
 import json
 import time
 
+import maquette
 from maquette.toybox import COLOURS, THINGS, is_held_out
 from maquette.toybox.judge import Judge
 from maquette.toybox.sheet import contact_sheet
 from tqdm import tqdm
-
-import maquette
 
 PAIRS = [(thing, colour) for thing in THINGS for colour in COLOURS]
 ON_SHEET = 40
@@ -37,10 +36,12 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     args = arguments()
-    settings = {"num_inference_steps": args.steps, "guidance_scale": args.guidance}
-    settings = {name: value for name, value in settings.items() if value is not None}
     pipe = maquette.pipeline("text-to-image", model=args.model)
     pipe.set_progress_bar_config(disable=True)
+    settings = {
+        "num_inference_steps": pipe.config["num_inference_steps"] if args.steps is None else args.steps,
+        "guidance_scale": pipe.config["guidance_scale"] if args.guidance is None else args.guidance,
+    }
     wanted = PAIRS * args.seeds
     images, began = [], time.perf_counter()
     for first in tqdm(range(0, len(wanted), args.batch), unit="batch"):
