@@ -5,6 +5,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Scaled dot-product attention of [N, heads, length, channels].
+
+    In training on a CPU through plain products, whose backward is several times faster than the fused one's.
+    """
+    if not (torch.is_grad_enabled() and q.device.type == "cpu"):
+        return F.scaled_dot_product_attention(q, k, v)
+    weights = torch.softmax((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2), dim=-1)
+    return weights @ v
+
+
 class TextAttention(nn.Module):
     """Self-attention over all tokens; queries, keys and values interleaved per head as in the original."""
 
@@ -17,7 +28,7 @@ class TextAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         n, length, width = x.shape
         q, k, v = self.c_qkv(x).view(n, length, self.heads, -1).transpose(1, 2).chunk(3, dim=-1)
-        x = F.scaled_dot_product_attention(q, k, v)
+        x = attend(q, k, v)
         return self.c_proj(x.transpose(1, 2).reshape(n, length, width))
 
 

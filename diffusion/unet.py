@@ -13,7 +13,8 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from .checkpoints import load_original
-from .text_transformer import TextTransformer, timestep_embedding
+from .group_norm import group_norm_silu
+from .text_transformer import TextTransformer, attend, timestep_embedding
 from .unet_layout import layout_from_original
 
 GROUPS = 32
@@ -57,15 +58,15 @@ class ResBlock(nn.Module):
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         norm, _, conv = self.in_layers
-        h = F.silu(norm(x))
+        h = group_norm_silu(x, norm)
         if self.resample == "up":
             h, x = F.interpolate(h, scale_factor=2.0), F.interpolate(x, scale_factor=2.0)
         elif self.resample == "down":
             h, x = F.avg_pool2d(h, 2), F.avg_pool2d(x, 2)
         h = conv(h)
-        scale, shift = self.emb_layers[1](emb)[:, :, None, None].chunk(2, dim=1)
+        scale, shift = self.emb_layers[1](emb).chunk(2, dim=1)
         norm, _, dropout, conv = self.out_layers
-        h = F.silu(torch.addcmul(shift, norm(h), 1 + scale))
+        h = group_norm_silu(h, norm, scale, shift)
         return self.skip_connection(x) + conv(dropout(h))
 
 
@@ -91,7 +92,7 @@ class AttentionBlock(nn.Module):
         h = self.norm(x).permute(0, 2, 3, 1).reshape(n, height * width, channels)
         q, k, v = self.qkv(h).view(n, height * width, self.heads, -1).transpose(1, 2).chunk(3, dim=-1)
         k, v = torch.cat([text[0], k], dim=2), torch.cat([text[1], v], dim=2)
-        h = F.scaled_dot_product_attention(q, k, v)
+        h = attend(q, k, v)
         h = self.proj_out(h.transpose(1, 2).reshape(n, height * width, channels))
         return x + h.view(n, height, width, channels).permute(0, 3, 1, 2)
 
@@ -235,9 +236,10 @@ class GlideUNet(ModelMixin, ConfigMixin):
             if tokens is None:
                 raise ValueError("GlideUNet needs a text: pass tokens= and mask=, or text=encode_text(…).")
             text = self.encode_text(tokens, mask)
-        h = self._network_input(x, low_res, inpaint_image, inpaint_mask).to(self.dtype)
+        dtype = self.token_embedding.weight.dtype
+        h = self._network_input(x, low_res, inpaint_image, inpaint_mask).to(dtype)
         h = h.contiguous(memory_format=torch.channels_last)
-        embedding = timestep_embedding(timesteps, self.config.model_channels).to(self.dtype)
+        embedding = timestep_embedding(timesteps, self.config.model_channels).to(dtype)
         emb = F.silu(self.time_embed(embedding) + text.projection)
         keys_values = iter(text.keys_values)
 
@@ -258,7 +260,7 @@ class GlideUNet(ModelMixin, ConfigMixin):
         h = run(self.middle_block, h)
         for block in self.output_blocks:
             h = run(block, torch.cat([h, skips.pop()], dim=1))
-        return self.out(h).to(x.dtype)
+        return self.out[2](group_norm_silu(h, self.out[0])).to(x.dtype)
 
     def _network_input(self, x, low_res, inpaint_image, inpaint_mask):
         """x with the conditioning images beside it, in the original's channel order."""

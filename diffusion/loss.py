@@ -1,0 +1,66 @@
+"""The hybrid loss that trains a network's noise prediction and, beside it, its variance."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from .schedules import betas
+
+
+class HybridLoss:
+    """Mean squared error of the noise plus the variational bound, which trains only the variance channels.
+
+    Source: Nichol & Dhariwal 2021, section 3.1 (L_hybrid, here with the bound's weight as in improved-diffusion).
+    """
+
+    def __init__(self, schedule: str = "squaredcos_cap_v2", steps: int = 1000):
+        beta = torch.from_numpy(betas(schedule, steps))
+        alpha_bar = torch.cumprod(1 - beta, 0)
+        previous = torch.cat([torch.ones(1, dtype=beta.dtype), alpha_bar[:-1]])
+        posterior = beta * (1 - previous) / (1 - alpha_bar)
+        posterior[0] = posterior[1]  # the first is zero, and is never drawn from
+        self.steps = steps
+        self.signal, self.noise = alpha_bar.sqrt().float(), (1 - alpha_bar).sqrt().float()
+        self.log_smallest, self.log_largest = posterior.log().float(), beta.log().float()
+        self.mean_x0 = (beta * previous.sqrt() / (1 - alpha_bar)).float()
+        self.mean_x = ((1 - previous) * (1 - beta).sqrt() / (1 - alpha_bar)).float()
+
+    def add_noise(self, x0: Tensor, timesteps: Tensor, noise: Tensor) -> Tensor:
+        """x at `timesteps` [N]: x0 [N, C, H, W] in [-1, 1] with normal `noise` mixed in."""
+        return _at(self.signal, timesteps, x0) * x0 + _at(self.noise, timesteps, x0) * noise
+
+    def __call__(
+        self, predicted: Tensor, x0: Tensor, x: Tensor, timesteps: Tensor, noise: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """(squared error, bound in bits) of each sample, both [N], for the network's output [N, 2C, H, W]."""
+        epsilon, variance = predicted.split(x.shape[1], dim=1)
+        error = (epsilon - noise).square().flatten(1).mean(1)
+        return error, self._bound(epsilon.detach(), variance, x0, x, timesteps)
+
+    def _bound(self, epsilon, variance, x0, x, timesteps):
+        """KL of the true step from the predicted one; at the first timestep the log-likelihood of the pixels."""
+        at = {name: _at(getattr(self, name), timesteps, x) for name in vars(self) if name != "steps"}
+        log_variance = torch.lerp(at["log_smallest"], at["log_largest"], (variance + 1) / 2)
+        predicted_x0 = ((x - at["noise"] * epsilon) / at["signal"]).clamp(-1, 1)
+        mean = at["mean_x0"] * predicted_x0 + at["mean_x"] * x
+        distance = at["mean_x0"] * (x0 - predicted_x0)
+        difference = log_variance - at["log_smallest"]
+        kl = 0.5 * (difference - 1 + torch.exp(-difference) + distance.square() * torch.exp(-log_variance))
+        first = (timesteps == 0)[:, None, None, None]
+        bits = torch.where(first, _pixel_surprise(x0, mean, log_variance), kl)
+        return bits.flatten(1).mean(1) / math.log(2)
+
+
+def _at(table: Tensor, timesteps: Tensor, like: Tensor) -> Tensor:
+    return table.to(like.device)[timesteps][:, None, None, None]
+
+
+def _pixel_surprise(x0: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
+    """-log of what a normal distribution leaves to the 1/127.5-wide bin of each pixel; the outer bins are open."""
+    deviation = torch.exp(-0.5 * log_variance)
+    upper = torch.special.ndtr((x0 - mean + 1 / 255) * deviation)
+    lower = torch.special.ndtr((x0 - mean - 1 / 255) * deviation)
+    upper = torch.where(x0 > 0.999, 1.0, upper)
+    lower = torch.where(x0 < -0.999, 0.0, lower)
+    return -(upper - lower).clamp_min(1e-12).log()

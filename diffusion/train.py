@@ -1,0 +1,133 @@
+"""GLIDE as a stage of training: noise, dropped texts and masks go in, the hybrid loss comes out."""
+
+import inspect
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
+
+from ..toybox.sheet import contact_sheet
+from ..training import TrainConfig
+from .guidance import guided
+from .loss import HybridLoss
+from .sampling import normal_draws, sample, seeded_generators
+from .schedules import make_scheduler
+from .tokenizer import GlideTokenizer
+from .unet import GlideUNet
+
+BUNDLED_TOKENIZER = Path(__file__).parents[1] / "toybox" / "tokenizer.json"
+SHEET_PROMPTS = (
+    "a red chair", "a blue car", "a green tree", "a yellow mug", "a white snowman", "a black house",
+    "a small pink ball", "a shiny purple rocket", "a gray airplane", "an orange ring",
+    "a brown table to the left of a blue cube", "a red ball on top of a green cube",
+)  # fmt: skip
+_OWN_KEYS = {
+    "schedule": "squaredcos_cap_v2",
+    "tokenizer": "toybox",
+    "start_from": None,
+    "drop_text": 0.2,
+    "inpaint_share": 0.3,
+}
+
+
+class GlideStage:
+    """Trains GlideUNet on pictures with captions. Source: GLIDE (Nichol et al. 2021), sections 2.3 and 4.
+
+    The recipe's `model:` holds GlideUNet's arguments and
+    schedule: the noise schedule; tokenizer: "toybox" or the path of a tokenizer.json;
+    start_from: a folder with a trained network of the same layout to go on from, at any image size;
+    drop_text: the share of captions replaced by the empty text; inpaint_share: the share of samples of an inpainting
+    network that see part of the picture, the others see none of it.
+    Raises ValueError on unknown keys.
+    """
+
+    def __init__(self, config: TrainConfig):
+        settings = {key: config.model.get(key, default) for key, default in _OWN_KEYS.items()}
+        layout = {key: value for key, value in config.model.items() if key not in _OWN_KEYS}
+        known = set(inspect.signature(GlideUNet.__init__).parameters) - {"self", "n_vocab", "super_res"}
+        if unknown := sorted(set(layout) - known):
+            names = ", ".join(sorted(known | set(_OWN_KEYS)))
+            raise ValueError(f"unknown key {unknown[0]!r} under model: in the recipe; known are {names}.")
+        self.drop_text, self.inpaint_share = settings["drop_text"], settings["inpaint_share"]
+        path = BUNDLED_TOKENIZER if settings["tokenizer"] == "toybox" else settings["tokenizer"]
+        self.tokenizer = GlideTokenizer.from_file(path)
+        torch.manual_seed(config.seed)
+        self.model = GlideUNet(**layout, n_vocab=self.tokenizer.vocab_size)
+        if settings["start_from"]:
+            trained = GlideUNet.from_pretrained(settings["start_from"], local_files_only=True)
+            self.model.load_state_dict(trained.state_dict())
+        self.schedule = settings["schedule"]
+        self.hybrid = HybridLoss(self.schedule)
+        self.flops_per_sample = 3 * self._forward_flops()
+
+    def prepare(self, sample: dict[str, Any]) -> dict[str, Any]:
+        """`png` and `txt` of a raw sample -> image uint8 [3, H, W], tokens and mask [ctx]."""
+        side = self.model.config["image_size"]
+        image = Image.open(io.BytesIO(sample["png"])).convert("RGB")
+        if image.size != (side, side):
+            if image.width != image.height or image.width < side:
+                raise ValueError(
+                    f"it has {image.width}×{image.height} pixels, expected a square of at least {side}"
+                )
+            image = image.resize((side, side), Image.Resampling.BOX)
+        tokens, mask = self.tokenizer([sample["txt"].decode()], self.model.config["text_ctx"])
+        return {"image": np.asarray(image).transpose(2, 0, 1).copy(), "tokens": tokens[0], "mask": mask[0]}
+
+    def loss(self, model, batch, generator):
+        """The mean hybrid loss of a batch, and its two parts."""
+        image = batch["image"].float() / 127.5 - 1
+        n, device = len(image), image.device
+        timesteps = torch.randint(self.hybrid.steps, (n,), generator=generator).to(device)
+        noise = torch.randn(image.shape, generator=generator).to(device)
+        kept = (torch.rand(n, 1, generator=generator) >= self.drop_text).to(device)
+        known = {}
+        if self.model.config["inpaint"]:
+            mask = random_masks(n, image.shape[-1], self.inpaint_share, generator).to(device)
+            known = {"inpaint_image": image, "inpaint_mask": mask}
+        x = self.hybrid.add_noise(image, timesteps, noise)
+        predicted = model(x, timesteps, tokens=batch["tokens"], mask=batch["mask"] & kept, **known)
+        error, bound = self.hybrid(predicted.float(), image, x, timesteps, noise)
+        return (error + bound).mean(), {"squared_error": error.mean(), "bound": bound.mean()}
+
+    def samples(self, model):
+        """Guided pictures of a dozen prompts, seeded."""
+        tokens, mask = self.tokenizer(SHEET_PROMPTS, self.model.config["text_ctx"])
+        empty, no_mask = self.tokenizer.unconditional(len(tokens), tokens.shape[1])
+        device, side = next(model.parameters()).device, self.model.config["image_size"]
+        text = model.encode_text(torch.cat([tokens, empty]).to(device), torch.cat([mask, no_mask]).to(device))
+        x = sample(
+            guided(lambda x, t: model(x, t, text=text), 3.0),
+            make_scheduler("dpm++", self.schedule, 20),
+            normal_draws(seeded_generators(0, len(tokens)), (3, side, side), device),
+        )
+        pictures = ((x.cpu() / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+        return contact_sheet(list(pictures), columns=6)
+
+    def save(self, model, folder: Path) -> None:
+        """Write network and tokenizer as `maquette.pipeline` reads them."""
+        model.save_pretrained(folder)
+        self.tokenizer.save(folder / "tokenizer.json")
+
+    @torch.no_grad()
+    def _forward_flops(self) -> int:
+        side, ctx = self.model.config["image_size"], self.model.config["text_ctx"]
+        with FlopCounterMode(display=False) as counter:
+            self.model(torch.zeros(1, 3, side, side), torch.zeros(1), *self.tokenizer([""], ctx))
+        return counter.get_total_flops()
+
+
+def random_masks(n: int, side: int, share: float, generator: torch.Generator) -> torch.Tensor:
+    """Masks [N, 1, side, side], 1 where pixels are known: for `share` of the samples all but a random box."""
+    low, size = torch.rand(2, n, 2, generator=generator)
+    size = ((0.2 + 0.8 * size) * side).round()
+    low = (low * (side - size + 1)).floor()
+    inside = (torch.arange(side)[None, None] >= low[..., None]) & (
+        torch.arange(side)[None, None] < (low + size)[..., None]
+    )
+    hole = inside[:, 0, :, None] & inside[:, 1, None, :]
+    sees = torch.rand(n, generator=generator) < share
+    return (~hole & sees[:, None, None]).float()[:, None]
