@@ -56,7 +56,7 @@ def test_the_callback_sees_and_replaces_every_step(pipe):
 
     image = pipe("a cat", seed=0, callback_on_step_end=grey, output_type="np").images
     assert [step for _, step, _ in seen] == [0, 1, 2] and all(each is pipe for each, _, _ in seen)
-    assert [timestep for _, _, timestep in seen] == [999, 500, 0]
+    assert 1000 > seen[0][2] > seen[1][2] > seen[2][2] >= 0
     assert (image == 0.5).all()
 
 
