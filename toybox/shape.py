@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import operator
+from dataclasses import dataclass
 
 import numpy as np
 import trimesh
 
 from .colours import to_srgb
-from .rays import CLEAR, Tracer, cross, dot, sphere_points, unit
+from .rays import CLEAR, Tracer, cross, dot, sphere_points
 from .scenes import Scene
 from .world import Body, assemble
 
 SEGMENTS = 48
 MOST_POINTS = 100_000
+CROWD = 16
+PROBE = 512
+"""Places that are looked at first, to learn how much of the surface is hidden."""
 SIGHT_LINES = 24
 """Directions in which a point looks for the open; it is inside when all of them end at a surface."""
 GOLDEN = (0.7548776662466927, 0.5698402909980532)
@@ -34,17 +38,54 @@ def mesh(scene: Scene) -> trimesh.Trimesh:
     return trimesh.Trimesh(body.vertices, body.faces, face_colors=paint, process=False)
 
 
-def _spread(areas: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """`count` places spread evenly over triangles: face index, and two barycentric weights, [count] each."""
-    ends = np.cumsum(areas)
-    face = np.searchsorted(ends, (np.arange(count) + 0.5) / count * ends[-1], side="right")
-    face = np.minimum(face, len(areas) - 1)
-    within = np.arange(count) - np.searchsorted(face, face)
-    u, v = (
-        (0.5 + within * step + face * offset) % 1 for step, offset in zip(GOLDEN, (0.618, 0.382), strict=True)
+@dataclass(frozen=True)
+class _Skin:
+    """Triangles, component first: a corner and the two edges from it, unit normals (all [3, F]), and areas [F]."""
+
+    corner: np.ndarray
+    edges: tuple[np.ndarray, np.ndarray]
+    normals: np.ndarray
+    areas: np.ndarray
+
+
+def _skin(body: Body) -> _Skin:
+    a, b, c = (np.take(body.vertices, body.faces[:, corner], axis=0).T for corner in range(3))
+    normals = cross(b - a, c - a)
+    doubled = np.sqrt(dot(normals, normals))
+    return _Skin(
+        a, (b - a, c - a), normals / np.maximum(doubled, np.float32(1e-20)), doubled.astype(float) / 2
     )
+
+
+def _order(positions: np.ndarray, normals: np.ndarray) -> np.ndarray:
+    """An order [N] in which neighbours in space that face alike come close together: Morton's, side by side."""
+    key = 2 * np.abs(normals).argmax(0)
+    key += np.take_along_axis(normals, key[None] // 2, axis=0)[0] > 0
+    cell = ((positions + 0.5) * 1023.99).astype(np.int64)
+    for bit in range(9, -1, -1):
+        for axis in range(3):
+            key = (key << 1) | ((cell[axis] >> bit) & 1)
+    return np.argsort(key, kind="stable")
+
+
+def _spread(skin: _Skin, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """`count` places spread evenly by area: positions [3, count] and faces [count].
+
+    Candidates, CROWD times as many, line up in `_order`; the middle one of every CROWD is taken.
+    """
+    ends = np.cumsum(skin.areas)
+    crowd = np.arange(count * CROWD)
+    face = np.searchsorted(ends, (crowd + 0.5) / len(crowd) * ends[-1], side="right")
+    face = np.minimum(face, len(ends) - 1)
+    within = crowd - np.searchsorted(face, face)
+    u, v = ((within * step + face * step**2) % 1 for step in GOLDEN)
     root = np.sqrt(u)
-    return face, root * (1 - v), root * v
+    weights = ((root * (1 - v)).astype(np.float32), (root * v).astype(np.float32))
+    places = np.take(skin.corner, face, axis=1)
+    for edge, weight in zip(skin.edges, weights, strict=True):
+        places += np.take(edge, face, axis=1) * weight
+    chosen = _order(places, np.take(skin.normals, face, axis=1))[CROWD // 2 :: CROWD]
+    return places[:, chosen], face[chosen]
 
 
 def _outside(rays: Tracer, positions: np.ndarray, normals: np.ndarray) -> np.ndarray:
@@ -70,25 +111,17 @@ def cloud(scene: Scene, points: int = 4096) -> np.ndarray:
         raise ValueError(f"a cloud of {points} points: expected 1 to {MOST_POINTS:,}")
     body = _centred(scene)
     rays = Tracer(body)
-    a, b, c = (np.take(body.vertices, body.faces[:, corner], axis=0).T for corner in range(3))
-    normals = cross(b - a, c - a)
-    areas = np.sqrt(dot(normals, normals)).astype(float)
-    usable = areas > 0
-    normals = np.where(usable, normals, np.float32(1))
-    normals = unit(normals)
+    skin = _skin(body)
 
-    def sample(count: int) -> tuple[np.ndarray, np.ndarray]:
-        face, u, v = _spread(areas, count)
-        u, v = u.astype(np.float32), v.astype(np.float32)
-        places = a[:, face] * (1 - u - v) + b[:, face] * u + c[:, face] * v
-        seen = _outside(rays, places, normals[:, face])
+    def visible(count: int) -> tuple[np.ndarray, np.ndarray]:
+        places, face = _spread(skin, count)
+        seen = _outside(rays, places, skin.normals[:, face])
         return places[:, seen].T, body.albedo[face[seen]]
 
-    visible = len(sample(4096)[0]) / 4096
-    count = int(points / visible * 1.04) + 16
-    places, paint = sample(count)
+    count = int(points * PROBE / len(visible(PROBE)[0]) * 1.04) + 16
+    places, paint = visible(count)
     while len(places) < points:
-        count = int(count * 1.1) + 16
-        places, paint = sample(count)
+        count = int(count * 1.1)
+        places, paint = visible(count)
     keep = np.linspace(0, len(places) - 1, points).round().astype(int)
     return np.concatenate([places[keep], to_srgb(paint[keep])], 1).astype(np.float32)
