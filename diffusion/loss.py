@@ -7,20 +7,25 @@ from torch import Tensor
 
 from .schedules import betas
 
+TABLES = ("signal", "noise", "log_smallest", "log_largest", "mean_x0", "mean_x")
+
 
 class HybridLoss:
     """Mean squared error of the noise plus the variational bound, which trains only the variance channels.
 
-    Source: Nichol & Dhariwal 2021, section 3.1 (L_hybrid, here with the bound's weight as in improved-diffusion).
+    snr_gamma: the cap of min-SNR weighting; 0 weighs all timesteps the same.
+    Source: Nichol & Dhariwal 2021, section 3.1 (L_hybrid, here with the bound's weight as in improved-diffusion);
+    Hang et al. 2023, section 3.4 (min-SNR).
     """
 
-    def __init__(self, schedule: str = "squaredcos_cap_v2", steps: int = 1000):
+    def __init__(self, schedule: str = "squaredcos_cap_v2", steps: int = 1000, snr_gamma: float = 0.0):
         beta = torch.from_numpy(betas(schedule, steps))
         alpha_bar = torch.cumprod(1 - beta, 0)
         previous = torch.cat([torch.ones(1, dtype=beta.dtype), alpha_bar[:-1]])
         posterior = beta * (1 - previous) / (1 - alpha_bar)
         posterior[0] = posterior[1]  # the first is zero, and is never drawn from
         self.steps = steps
+        self.snr_gamma = snr_gamma
         self.signal, self.noise = alpha_bar.sqrt().float(), (1 - alpha_bar).sqrt().float()
         self.log_smallest, self.log_largest = posterior.log().float(), beta.log().float()
         self.mean_x0 = (beta * previous.sqrt() / (1 - alpha_bar)).float()
@@ -29,6 +34,11 @@ class HybridLoss:
     def add_noise(self, x0: Tensor, timesteps: Tensor, noise: Tensor) -> Tensor:
         """x at `timesteps` [N]: x0 [N, C, H, W] in [-1, 1] with normal `noise` mixed in."""
         return _at(self.signal, timesteps, x0) * x0 + _at(self.noise, timesteps, x0) * noise
+
+    def weight(self, timesteps: Tensor) -> Tensor:
+        """What the squared error of each sample counts in the loss, [N]: min(SNR, gamma) / SNR."""
+        snr = (self.signal / self.noise).square().to(timesteps.device)[timesteps]
+        return (self.snr_gamma / snr).clamp_max(1.0) if self.snr_gamma else torch.ones_like(snr)
 
     def __call__(
         self, predicted: Tensor, x0: Tensor, x: Tensor, timesteps: Tensor, noise: Tensor
@@ -40,7 +50,7 @@ class HybridLoss:
 
     def _bound(self, epsilon, variance, x0, x, timesteps):
         """KL of the true step from the predicted one; at the first timestep the log-likelihood of the pixels."""
-        at = {name: _at(getattr(self, name), timesteps, x) for name in vars(self) if name != "steps"}
+        at = {name: _at(getattr(self, name), timesteps, x) for name in TABLES}
         log_variance = torch.lerp(at["log_smallest"], at["log_largest"], (variance + 1) / 2)
         predicted_x0 = ((x - at["noise"] * epsilon) / at["signal"]).clamp(-1, 1)
         mean = at["mean_x0"] * predicted_x0 + at["mean_x"] * x
