@@ -34,6 +34,13 @@ class TextConditioning:
     keys_values: list[tuple[Tensor, Tensor]]
 
 
+def zeroed(layer: nn.Module) -> nn.Module:
+    """The layer with all its parameters 0: what ends a residual branch starts by adding nothing."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
+
+
 class ResBlock(nn.Module):
     """Two convolutions with the time embedding as scale and shift; `resample` is None, "up" or "down"."""
 
@@ -48,10 +55,8 @@ class ResBlock(nn.Module):
             nn.GroupNorm(GROUPS, out_channels),
             nn.SiLU(),
             nn.Dropout(dropout),
-            nn.Conv2d(out_channels, out_channels, 3, padding=1),
+            zeroed(nn.Conv2d(out_channels, out_channels, 3, padding=1)),
         )
-        nn.init.zeros_(self.out_layers[3].weight)
-        nn.init.zeros_(self.out_layers[3].bias)
         self.skip_connection = (
             nn.Identity() if channels == out_channels else nn.Conv2d(channels, out_channels, 1)
         )
@@ -79,9 +84,7 @@ class AttentionBlock(nn.Module):
         self.norm = nn.GroupNorm(GROUPS, channels)
         self.qkv = nn.Linear(channels, 3 * channels)
         self.encoder_kv = nn.Linear(encoder_channels, 2 * channels)
-        self.proj_out = nn.Linear(channels, channels)
-        nn.init.zeros_(self.proj_out.weight)
-        nn.init.zeros_(self.proj_out.bias)
+        self.proj_out = zeroed(nn.Linear(channels, channels))
 
     def text_keys_values(self, states: Tensor) -> tuple[Tensor, Tensor]:
         n, length, _ = states.shape
@@ -142,46 +145,52 @@ class GlideUNet(ModelMixin, ConfigMixin):
         self.positional_embedding = nn.Parameter(0.01 * torch.randn(text_ctx, xf_width))
         self.padding_embedding = nn.Parameter(0.01 * torch.randn(text_ctx, xf_width)) if xf_padding else None
         self.transformer_proj = nn.Linear(xf_width, embedding_channels)
+        self._add_blocks()
+        self.to(memory_format=torch.channels_last)
+
+    def _add_blocks(self):
+        """The U itself: input blocks, whose results are kept, middle block, output blocks, which take them in turn."""
+        config = self.config
+        model_channels, num_res_blocks = config.model_channels, config.num_res_blocks
 
         def res(channels, out, resample=None):
-            return ResBlock(channels, embedding_channels, out, dropout, resample)
+            return ResBlock(channels, 4 * model_channels, out, config.dropout, resample)
 
         def attention(channels):
-            heads = num_heads if num_head_channels == -1 else channels // num_head_channels
-            return AttentionBlock(channels, heads, xf_width)
+            heads = (
+                config.num_heads if config.num_head_channels == -1 else channels // config.num_head_channels
+            )
+            return AttentionBlock(channels, heads, config.xf_width)
 
-        in_channels = 3 + 3 * super_res + 4 * inpaint
-        channels = model_channels * channel_mult[0]
+        levels = list(enumerate(config.channel_mult))
+        in_channels = 3 + 3 * config.super_res + 4 * config.inpaint
+        channels = model_channels * config.channel_mult[0]
         self.input_blocks = nn.ModuleList([nn.ModuleList([nn.Conv2d(in_channels, channels, 3, padding=1)])])
-        skips, last = [channels], len(channel_mult) - 1
-        for level, mult in enumerate(channel_mult):
+        skips = [channels]
+        for level, mult in levels:
             for _ in range(num_res_blocks):
                 block = [res(channels, channels := mult * model_channels)]
-                if 2**level in attention_resolutions:
+                if 2**level in config.attention_resolutions:
                     block.append(attention(channels))
                 self.input_blocks.append(nn.ModuleList(block))
                 skips.append(channels)
-            if level != last:
+            if level < len(levels) - 1:
                 self.input_blocks.append(nn.ModuleList([res(channels, channels, "down")]))
                 skips.append(channels)
         self.middle_block = nn.ModuleList(
             [res(channels, channels), attention(channels), res(channels, channels)]
         )
         self.output_blocks = nn.ModuleList()
-        for level, mult in reversed(list(enumerate(channel_mult))):
+        for level, mult in reversed(levels):
             for i in range(num_res_blocks + 1):
                 block = [res(channels + skips.pop(), channels := mult * model_channels)]
-                if 2**level in attention_resolutions:
+                if 2**level in config.attention_resolutions:
                     block.append(attention(channels))
                 if level and i == num_res_blocks:
                     block.append(res(channels, channels, "up"))
                 self.output_blocks.append(nn.ModuleList(block))
-        self.out = nn.Sequential(
-            nn.GroupNorm(GROUPS, channels), nn.SiLU(), nn.Conv2d(channels, out_channels, 3, padding=1)
-        )
-        nn.init.zeros_(self.out[2].weight)
-        nn.init.zeros_(self.out[2].bias)
-        self.to(memory_format=torch.channels_last)
+        last = zeroed(nn.Conv2d(channels, config.out_channels, 3, padding=1))
+        self.out = nn.Sequential(nn.GroupNorm(GROUPS, channels), nn.SiLU(), last)
 
     @classmethod
     def from_original(cls, state_dict: dict[str, Tensor], config: dict | None = None) -> "GlideUNet":
