@@ -82,9 +82,7 @@ class _Run:
             {"params": others, "weight_decay": 0},
         ]
         optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
-        from diffusers.training_utils import (
-            EMAModel,
-        )  # takes seconds to import, all of diffusers' models with it
+        from diffusers.training_utils import EMAModel  # seconds: it imports all of diffusers' networks
 
         self.ema = EMAModel(
             stage.model.parameters(), decay=config.ema_decay, use_ema_warmup=True, power=3 / 4, foreach=True
