@@ -13,19 +13,25 @@ TABLES = ("signal", "noise", "log_smallest", "log_largest", "mean_x0", "mean_x")
 class HybridLoss:
     """Mean squared error of the noise plus the variational bound, which trains only the variance channels.
 
-    snr_gamma: the cap of min-SNR weighting; 0 weighs all timesteps the same.
+    snr_clamp: (low, high), between which the signal-to-noise ratio weighs the squared error of x_0; None: the squared
+    error of the noise counts the same at all timesteps, as in GLIDE.
     Source: Nichol & Dhariwal 2021, section 3.1 (L_hybrid, here with the bound's weight as in improved-diffusion);
-    Hang et al. 2023, section 3.4 (min-SNR).
+    Salimans & Ho 2022, section 4, and Hang et al. 2023, section 3.4 (clamped SNR).
     """
 
-    def __init__(self, schedule: str = "squaredcos_cap_v2", steps: int = 1000, snr_gamma: float = 0.0):
+    def __init__(
+        self,
+        schedule: str = "squaredcos_cap_v2",
+        steps: int = 1000,
+        snr_clamp: tuple[float, float] | None = None,
+    ):
         beta = torch.from_numpy(betas(schedule, steps))
         alpha_bar = torch.cumprod(1 - beta, 0)
         previous = torch.cat([torch.ones(1, dtype=beta.dtype), alpha_bar[:-1]])
         posterior = beta * (1 - previous) / (1 - alpha_bar)
         posterior[0] = posterior[1]  # the first is zero, and is never drawn from
         self.steps = steps
-        self.snr_gamma = snr_gamma
+        self.snr_clamp = snr_clamp
         self.signal, self.noise = alpha_bar.sqrt().float(), (1 - alpha_bar).sqrt().float()
         self.log_smallest, self.log_largest = posterior.log().float(), beta.log().float()
         self.mean_x0 = (beta * previous.sqrt() / (1 - alpha_bar)).float()
@@ -36,9 +42,9 @@ class HybridLoss:
         return _at(self.signal, timesteps, x0) * x0 + _at(self.noise, timesteps, x0) * noise
 
     def weight(self, timesteps: Tensor) -> Tensor:
-        """What the squared error of each sample counts in the loss, [N]: min(SNR, gamma) / SNR."""
+        """What the squared error of each sample counts in the loss, [N]: clamp(SNR) / SNR."""
         snr = (self.signal / self.noise).square().to(timesteps.device)[timesteps]
-        return (self.snr_gamma / snr).clamp_max(1.0) if self.snr_gamma else torch.ones_like(snr)
+        return snr.clamp(*self.snr_clamp) / snr if self.snr_clamp else torch.ones_like(snr)
 
     def __call__(
         self, predicted: Tensor, x0: Tensor, x: Tensor, timesteps: Tensor, noise: Tensor

@@ -29,7 +29,7 @@ _OWN_KEYS = {
     "schedule": "squaredcos_cap_v2",
     "tokenizer": "toybox",
     "start_from": None,
-    "snr_gamma": 0.0,
+    "snr_clamp": None,
     "drop_text": 0.2,
     "inpaint_share": 0.3,
 }
@@ -41,7 +41,7 @@ class GlideStage:
     The recipe's `model:` holds GlideUNet's arguments and
     schedule: the noise schedule; tokenizer: "toybox" or the path of a tokenizer.json;
     start_from: a folder with a trained network of the same layout to go on from, at any image size;
-    snr_gamma: caps the weight of low-noise timesteps (0: GLIDE's equal weights; 5 learns several times faster);
+    snr_clamp: [low, high], see HybridLoss; a small budget learns layout and colour several times sooner with it;
     drop_text: the share of captions replaced by the empty text; inpaint_share: the share of samples of an inpainting
     network that see part of the picture, the others see none of it.
     Raises ValueError on unknown keys.
@@ -63,7 +63,7 @@ class GlideStage:
             trained = GlideUNet.from_pretrained(settings["start_from"], local_files_only=True)
             self.model.load_state_dict(trained.state_dict())
         self.schedule = settings["schedule"]
-        self.hybrid = HybridLoss(self.schedule, snr_gamma=settings["snr_gamma"])
+        self.hybrid = HybridLoss(self.schedule, snr_clamp=settings["snr_clamp"])
         self.flops_per_sample = 3 * self._forward_flops()
 
     def prepare(self, sample: dict[str, Any]) -> dict[str, Any]:

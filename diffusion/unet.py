@@ -17,8 +17,6 @@ from .group_norm import group_norm_silu
 from .text_transformer import TextTransformer, attend, timestep_embedding
 from .unet_layout import layout_from_original
 
-GROUPS = 32
-
 
 @dataclass
 class TextConditioning:
@@ -44,15 +42,15 @@ def zeroed(layer: nn.Module) -> nn.Module:
 class ResBlock(nn.Module):
     """Two convolutions with the time embedding as scale and shift; `resample` is None, "up" or "down"."""
 
-    def __init__(self, channels, embedding_channels, out_channels, dropout=0.0, resample=None):
+    def __init__(self, channels, embedding_channels, out_channels, groups, dropout=0.0, resample=None):
         super().__init__()
         self.resample = resample
         self.in_layers = nn.Sequential(
-            nn.GroupNorm(GROUPS, channels), nn.SiLU(), nn.Conv2d(channels, out_channels, 3, padding=1)
+            nn.GroupNorm(groups, channels), nn.SiLU(), nn.Conv2d(channels, out_channels, 3, padding=1)
         )
         self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(embedding_channels, 2 * out_channels))
         self.out_layers = nn.Sequential(
-            nn.GroupNorm(GROUPS, out_channels),
+            nn.GroupNorm(groups, out_channels),
             nn.SiLU(),
             nn.Dropout(dropout),
             zeroed(nn.Conv2d(out_channels, out_channels, 3, padding=1)),
@@ -78,10 +76,10 @@ class ResBlock(nn.Module):
 class AttentionBlock(nn.Module):
     """Every position attends to all positions and to the text tokens."""
 
-    def __init__(self, channels, heads, encoder_channels):
+    def __init__(self, channels, heads, encoder_channels, groups):
         super().__init__()
         self.heads = heads
-        self.norm = nn.GroupNorm(GROUPS, channels)
+        self.norm = nn.GroupNorm(groups, channels)
         self.qkv = nn.Linear(channels, 3 * channels)
         self.encoder_kv = nn.Linear(encoder_channels, 2 * channels)
         self.proj_out = zeroed(nn.Linear(channels, channels))
@@ -105,8 +103,9 @@ class GlideUNet(ModelMixin, ConfigMixin):
 
     image_size: pixels of a side that the network was trained for.
     attention_resolutions: the down-sampling factors at which attention blocks stand.
-    channel_mult: channels of each level, in multiples of model_channels (a multiple of 32).
+    channel_mult: channels of each level, in multiples of model_channels.
     num_head_channels: channels of one attention head; -1 for `num_heads` heads everywhere.
+    norm_num_groups: groups of each group norm; leave several channels to a group, or a picture's mean colour is lost.
     super_res, inpaint: whether the input also takes `low_res`, or `inpaint_image` and `inpaint_mask`.
     """
 
@@ -129,6 +128,7 @@ class GlideUNet(ModelMixin, ConfigMixin):
         xf_final_ln: bool = True,
         xf_padding: bool = True,
         n_vocab: int = 50257,
+        norm_num_groups: int = 32,
         super_res: bool = False,
         inpaint: bool = False,
     ):
@@ -154,13 +154,15 @@ class GlideUNet(ModelMixin, ConfigMixin):
         model_channels, num_res_blocks = config.model_channels, config.num_res_blocks
 
         def res(channels, out, resample=None):
-            return ResBlock(channels, 4 * model_channels, out, config.dropout, resample)
+            return ResBlock(
+                channels, 4 * model_channels, out, config.norm_num_groups, config.dropout, resample
+            )
 
         def attention(channels):
             heads = (
                 config.num_heads if config.num_head_channels == -1 else channels // config.num_head_channels
             )
-            return AttentionBlock(channels, heads, config.xf_width)
+            return AttentionBlock(channels, heads, config.xf_width, config.norm_num_groups)
 
         levels = list(enumerate(config.channel_mult))
         in_channels = 3 + 3 * config.super_res + 4 * config.inpaint
@@ -190,7 +192,7 @@ class GlideUNet(ModelMixin, ConfigMixin):
                     block.append(res(channels, channels, "up"))
                 self.output_blocks.append(nn.ModuleList(block))
         last = zeroed(nn.Conv2d(channels, config.out_channels, 3, padding=1))
-        self.out = nn.Sequential(nn.GroupNorm(GROUPS, channels), nn.SiLU(), last)
+        self.out = nn.Sequential(nn.GroupNorm(config.norm_num_groups, channels), nn.SiLU(), last)
 
     @classmethod
     def from_original(cls, state_dict: dict[str, Tensor], config: dict | None = None) -> "GlideUNet":
