@@ -7,6 +7,7 @@ from torch import Tensor
 
 from .schedules import betas
 
+MAX_WEIGHT = 10.0
 TABLES = ("signal", "noise", "log_smallest", "log_largest", "mean_x0", "mean_x")
 
 
@@ -42,9 +43,13 @@ class HybridLoss:
         return _at(self.signal, timesteps, x0) * x0 + _at(self.noise, timesteps, x0) * noise
 
     def weight(self, timesteps: Tensor) -> Tensor:
-        """What the squared error of each sample counts in the loss, [N]: clamp(SNR) / SNR."""
+        """What the squared error of each sample counts in the loss, [N]: clamp(SNR) / SNR, at most MAX_WEIGHT."""
         snr = (self.signal / self.noise).square().to(timesteps.device)[timesteps]
-        return snr.clamp(*self.snr_clamp) / snr if self.snr_clamp else torch.ones_like(snr)
+        return (
+            (snr.clamp(*self.snr_clamp) / snr).clamp_max(MAX_WEIGHT)
+            if self.snr_clamp
+            else torch.ones_like(snr)
+        )
 
     def __call__(
         self, predicted: Tensor, x0: Tensor, x: Tensor, timesteps: Tensor, noise: Tensor
