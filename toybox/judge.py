@@ -29,19 +29,20 @@ FIRST_NOVEL_TO_LEARN = 1_000_000
 class Judge(nn.Module):
     """Convolutional classifier of the one thing in a picture, with separate heads for thing and colour."""
 
-    def __init__(self, widths: Sequence[int] = (32, 64, 128)):
+    def __init__(self) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        for before, width in zip((3, *widths), widths, strict=False):
-            layers += [
-                nn.Conv2d(before, width, 4, stride=2, padding=1, bias=False),
-                nn.BatchNorm2d(width),
-                nn.ReLU(),
-                _Residual(width),
-            ]
-        self.trunk = nn.Sequential(*layers)
-        self.thing = nn.Linear(widths[-1], len(THINGS))
-        self.colour = nn.Linear(widths[-1], len(COLOURS))
+        self.trunk = nn.Sequential(
+            nn.Conv2d(3, 64, 8, stride=4, padding=2, bias=False),
+            nn.BatchNorm2d(64),
+            nn.ReLU(),
+            _Residual(64),
+            nn.Conv2d(64, 128, 4, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(128),
+            nn.ReLU(),
+            _Residual(128),
+        )
+        self.thing = nn.Linear(128, len(THINGS))
+        self.colour = nn.Linear(128, len(COLOURS))
 
     def forward(self, images: Tensor | np.ndarray | Sequence[Image.Image]) -> tuple[Tensor, Tensor]:
         """Logits of things [N, 20] and of colours [N, 11], in the order of THINGS and COLOURS.
