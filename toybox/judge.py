@@ -107,7 +107,7 @@ def _pixels(images: Tensor | np.ndarray | Sequence[Image.Image]) -> Tensor:
         return images
     if not isinstance(images, np.ndarray):
         images = np.stack(
-            [np.asarray(image.convert("RGB").resize((64, 64), Image.Resampling.BOX)) for image in images]
+            [np.asarray(image.convert("RGB").resize((64, 64), Image.Resampling.BICUBIC)) for image in images]
         )
     if images.shape[1:] != (64, 64, 3) or images.dtype != np.uint8:
         raise ValueError(
