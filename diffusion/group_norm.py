@@ -14,12 +14,12 @@ def group_norm_silu(x: Tensor, norm: nn.GroupNorm, scale: Tensor | None = None, 
     weight, bias = norm.weight, norm.bias
     if torch.is_grad_enabled() and x.device.type == "cpu" and x.dtype == torch.bfloat16:
         weight, bias = weight.float()[None], bias.float()[None]
-        if scale is not None:
+        if scale is not None and shift is not None:
             scale = 1 + scale.float()
             weight, bias = weight * scale, bias * scale + shift.float()
         return _GroupNormSiLU.apply(x, weight, bias, norm.num_groups, norm.eps)
     h = F.group_norm(x, norm.num_groups, weight, bias, norm.eps)
-    if scale is not None:
+    if scale is not None and shift is not None:
         h = torch.addcmul(shift[:, :, None, None], h, 1 + scale[:, :, None, None])
     return F.silu(h)
 
@@ -48,7 +48,7 @@ class _GroupNormSiLU(torch.autograd.Function):
         return y.view(n, height, width, channels).permute(0, 3, 1, 2)
 
     @staticmethod
-    def backward(ctx, dy):
+    def backward(ctx, dy):  # pyright: ignore[reportIncompatibleMethodOverride]
         x, weight, mean, rstd, slope, offset = ctx.saved_tensors
         n, channels, height, width = ctx.shape
         dy = dy.permute(0, 2, 3, 1).reshape(x.shape)

@@ -2,6 +2,7 @@
 
 import inspect
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,7 @@ class GlideStage:
         """Write network and tokenizer as `maquette.pipeline` reads them."""
         model.save_pretrained(folder)
         self.tokenizer.save(folder / "tokenizer.json")
+        (folder / "model_index.json").write_text(json.dumps({"schedule": self.schedule}))
 
     @torch.no_grad()
     def _forward_flops(self) -> int:

@@ -5,6 +5,7 @@ are made once by `encode_text` and reused at every step.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -45,11 +46,11 @@ class ResBlock(nn.Module):
     def __init__(self, channels, embedding_channels, out_channels, groups, dropout=0.0, resample=None):
         super().__init__()
         self.resample = resample
-        self.in_layers = nn.Sequential(
+        self.in_layers: Any = nn.Sequential(
             nn.GroupNorm(groups, channels), nn.SiLU(), nn.Conv2d(channels, out_channels, 3, padding=1)
         )
         self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(embedding_channels, 2 * out_channels))
-        self.out_layers = nn.Sequential(
+        self.out_layers: Any = nn.Sequential(
             nn.GroupNorm(groups, out_channels),
             nn.SiLU(),
             nn.Dropout(dropout),
@@ -109,6 +110,8 @@ class GlideUNet(ModelMixin, ConfigMixin):
     super_res, inpaint: whether the input also takes `low_res`, or `inpaint_image` and `inpaint_mask`.
     """
 
+    config: Any  # diffusers' frozen dict of the arguments, which can also be read as attributes
+
     @register_to_config
     def __init__(
         self,
@@ -146,7 +149,7 @@ class GlideUNet(ModelMixin, ConfigMixin):
         self.padding_embedding = nn.Parameter(0.01 * torch.randn(text_ctx, xf_width)) if xf_padding else None
         self.transformer_proj = nn.Linear(xf_width, embedding_channels)
         self._add_blocks()
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def _add_blocks(self):
         """The U itself: input blocks, whose results are kept, middle block, output blocks, which take them in turn."""
@@ -171,7 +174,7 @@ class GlideUNet(ModelMixin, ConfigMixin):
         skips = [channels]
         for level, mult in levels:
             for _ in range(num_res_blocks):
-                block = [res(channels, channels := mult * model_channels)]
+                block: list[nn.Module] = [res(channels, channels := mult * model_channels)]
                 if 2**level in config.attention_resolutions:
                     block.append(attention(channels))
                 self.input_blocks.append(nn.ModuleList(block))
@@ -185,14 +188,14 @@ class GlideUNet(ModelMixin, ConfigMixin):
         self.output_blocks = nn.ModuleList()
         for level, mult in reversed(levels):
             for i in range(num_res_blocks + 1):
-                block = [res(channels + skips.pop(), channels := mult * model_channels)]
+                block: list[nn.Module] = [res(channels + skips.pop(), channels := mult * model_channels)]
                 if 2**level in config.attention_resolutions:
                     block.append(attention(channels))
                 if level and i == num_res_blocks:
                     block.append(res(channels, channels, "up"))
                 self.output_blocks.append(nn.ModuleList(block))
         last = zeroed(nn.Conv2d(channels, config.out_channels, 3, padding=1))
-        self.out = nn.Sequential(nn.GroupNorm(config.norm_num_groups, channels), nn.SiLU(), last)
+        self.out: Any = nn.Sequential(nn.GroupNorm(config.norm_num_groups, channels), nn.SiLU(), last)
 
     @classmethod
     def from_original(cls, state_dict: dict[str, Tensor], config: dict | None = None) -> "GlideUNet":

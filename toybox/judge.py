@@ -125,7 +125,8 @@ def read_singles(shards: Sequence[Path]) -> tuple[Tensor, Tensor]:
     images, labels = [], []
     for shard in shards:
         with tarfile.open(shard) as tar:
-            files = {Path(member.name): tar.extractfile(member).read() for member in tar}
+            contents = ((Path(member.name), tar.extractfile(member)) for member in tar)
+            files = {path: content.read() for path, content in contents if content}
         for path in (path for path in files if path.suffix == ".json"):
             objects = json.loads(files[path])["objects"]
             if len(objects) == 1:
@@ -153,7 +154,7 @@ def train_judge(
     images, labels = read_singles(shards)
 
     torch.manual_seed(0)
-    judge = Judge().to(memory_format=torch.channels_last)
+    judge = Judge().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     steps = epochs * (len(images) // batch)
     optimizer = torch.optim.AdamW(judge.parameters(), lr=2e-3, weight_decay=0.05)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=2e-3, total_steps=steps, pct_start=0.1)

@@ -114,7 +114,7 @@ def _floor(view: View, body: Body, rays: Tracer, size: int) -> np.ndarray:
 class _Surface:
     """What shading looks up by face, component first: unit normals at the corners and of the face, and paint."""
 
-    corners: tuple[np.ndarray, np.ndarray, np.ndarray]
+    corners: tuple[np.ndarray, ...]
     flat: np.ndarray
     albedo: np.ndarray
     gloss: np.ndarray

@@ -10,7 +10,7 @@ import os
 import signal
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -63,15 +63,16 @@ class Shard:
         if not self.path.exists():
             return False
         kinds = ["png", "txt", "json"] + ["npy"] * self.clouds
+        names: list[str] = []
         try:
             with tarfile.open(self.path) as tar:
                 names = tar.getnames()
-                sample = {name.partition(".")[2]: tar.extractfile(name) for name in names[: len(kinds)]}
-                same = list(sample) == kinds and Image.open(sample["png"]).size == (self.size, self.size)
+                files = ((name, tar.extractfile(name)) for name in names[: len(kinds)])
+                sample = {name.partition(".")[2]: file.read() for name, file in files if file}
+                same = list(sample) == kinds
+                same = same and Image.open(io.BytesIO(sample["png"])).size == (self.size, self.size)
                 # Not the picture itself: another machine may round a pixel differently.
-                same = same and all(
-                    sample[kind].read() == text for kind, text in self.words(self.first).items()
-                )
+                same = same and all(sample[kind] == text for kind, text in self.words(self.first).items())
         except (tarfile.TarError, OSError):
             same = False
         if not same:
@@ -142,7 +143,7 @@ def _check_writable(out: Path) -> None:
         ) from error
 
 
-def _write(shard: Shard) -> Iterator[int]:
+def _write(shard: Shard) -> Generator[int, None, None]:
     """Write one shard beside its place and rename it, yielding each index; closed early, leave nothing."""
     part = shard.path.with_name(f".{shard.path.name}.part")
     try:

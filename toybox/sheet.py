@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -36,7 +37,7 @@ def contact_sheet(
     width = max(picture.width for picture in pictures)
     height = max(picture.height for picture in pictures)
 
-    font = ImageFont.load_default(size=max(9, min(14, width // 9)))
+    font: Any = ImageFont.load_default(size=max(9, min(14, width // 9)))
     texts = [_wrapped(label, width, font) for label in labels] if labels is not None else []
     line = math.ceil(sum(font.getmetrics()))
     footer = max((text.count("\n") + 1 for text in texts), default=0) * line

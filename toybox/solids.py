@@ -6,6 +6,7 @@ doubled along its edges, so that one interpolation rule serves balls and boxes a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -207,7 +208,7 @@ class Kit:
 
     def lathe(
         self,
-        profile: list[Vector] | np.ndarray,
+        profile: Sequence[tuple[float, float]] | np.ndarray,
         at: Vector = (0, 0, 0),
         colour: str = "main",
         smooth: bool = False,

@@ -124,7 +124,8 @@ def assemble(scene: Scene, segments: int) -> Body:
         return bodies[0]
     for body, toy in zip(bodies, scene.objects, strict=True):
         body.settle(rng.uniform(*RELATIVE[toy.size]) / body.looks())
-    _place(*bodies, scene.relation, rng)
-    both = _merge(*bodies)
+    first, second = bodies
+    _place(first, second, scene.relation, rng)
+    both = _merge(first, second)
     both.settle(rng.uniform(0.93, 1.0))
     return both
