@@ -15,7 +15,8 @@ import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, UniPCMultistepScheduler
 
 SCHEDULES = ("linear", "squaredcos_cap_v2")
-SAMPLERS = ("ddpm", "ddim", "dpm++", "unipc")
+SOLVERS = ("dpm++", "sde-dpm++", "unipc")
+SAMPLERS = ("ddpm", "ddim", *SOLVERS)
 
 
 def betas(schedule: str, steps: int = 1000) -> np.ndarray:
@@ -107,14 +108,15 @@ class RespacedScheduler:
             "timestep_spacing": "trailing",
         }
         self.rule: Any
-        if sampler == "dpm++":
-            self.rule = DPMSolverMultistepScheduler(**config)
+        if sampler in ("dpm++", "sde-dpm++"):
+            algorithm = sampler.replace("dpm++", "dpmsolver++")
+            self.rule = DPMSolverMultistepScheduler(**config, algorithm_type=algorithm)
         elif sampler == "unipc":
             self.rule = UniPCMultistepScheduler(**config)
         else:
             self.rule = DDIMScheduler(**config, clip_sample=False)
         self.rule.alphas_cumprod = torch.from_numpy(alphas_cumprod)
-        self.stochastic = sampler == "ddpm"
+        self.sampler = sampler
         self.timesteps = [int(t) for t in reversed(kept)]
 
     def start(self) -> None:
@@ -136,11 +138,13 @@ class RespacedScheduler:
     ) -> torch.Tensor:
         """The next x from this one and its picture x0, all [N, C, H, W].
 
-        `variance` (the network's, -1: smallest, 1: largest) and `draw` (one normal draw like x) are for
-        "ddpm" only.
+        `variance` (the network's, -1: smallest, 1: largest) is for "ddpm" only, `draw` (one normal draw like x) for
+        "ddpm" and "sde-dpm++".
         """
         remaining = len(self.timesteps) - 1 - step
-        if not self.stochastic:
+        if self.sampler == "sde-dpm++":
+            return self.rule.step(x0, remaining, x, variance_noise=draw()).prev_sample
+        if self.sampler != "ddpm":
             return self.rule.step(x0, remaining, x).prev_sample
         # DDIM with eta = 1 is ancestral sampling with the smallest variance, beta-tilde. The network puts its
         # own between that and beta, which is the factor below as much: Nichol & Dhariwal 2021, eq. 15.
@@ -163,15 +167,16 @@ def make_scheduler(
 ) -> RespacedScheduler:
     """The scheduler that `sample` runs.
 
-    sampler: "ddpm" (ancestral, learned variance), "ddim", or for 10 to 25 steps "dpm++" or "unipc".
+    sampler: "ddpm" (ancestral, learned variance), "ddim", or for 10 to 25 steps "dpm++", "unipc" or "sde-dpm++". The
+    last draws new noise at every step, which mends what an inexact network got wrong in the steps before.
     schedule, steps: what the network was trained with.
-    spacing: see `respaced_timesteps`; the two solvers spread a plain number of steps in their own way.
+    spacing: see `respaced_timesteps`; the solvers spread a plain number of steps in their own way.
     Raises ValueError for an unknown sampler or schedule, or an impossible spacing.
     """
     if sampler not in SAMPLERS:
         raise ValueError(f"unknown sampler {sampler!r}; known are {', '.join(SAMPLERS)}")
     kept = respaced_timesteps(steps, spacing)
-    if sampler in ("dpm++", "unipc") and isinstance(spacing, int) and spacing <= steps // 20:
+    if sampler in SOLVERS and isinstance(spacing, int) and spacing <= steps // 20:
         kept = _solver_timesteps(schedule, steps, spacing)
     return RespacedScheduler(sampler, schedule, kept, steps)
 

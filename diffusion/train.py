@@ -105,7 +105,7 @@ class GlideStage:
         text = model.encode_text(torch.cat([tokens, empty]).to(device), torch.cat([mask, no_mask]).to(device))
         x = sample(
             guided(lambda x, t: model(x, t, text=text), 3.0),
-            make_scheduler("dpm++", self.schedule, 20),
+            make_scheduler("sde-dpm++", self.schedule, 20),
             normal_draws(seeded_generators(0, len(tokens)), (3, side, side), device),
         )
         pictures = ((x.cpu() / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()

@@ -40,7 +40,7 @@ class GlidePipeline(DiffusionPipeline):
         unet: GlideUNet,
         tokenizer: GlideTokenizer,
         schedule: str = "squaredcos_cap_v2",
-        sampler: str = "dpm++",
+        sampler: str = "sde-dpm++",
         num_inference_steps: int = 20,
         guidance_scale: float = 3.0,
     ):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from maquette.diffusion.schedules import SAMPLERS
 from maquette.pipelines import GlidePipeline, PromptWarning, pipeline
 from tiny_models import tiny_glide
 
@@ -25,7 +26,7 @@ def test_a_picture_is_the_same_alone_in_a_batch_and_elsewhere_in_it(pipe):
     assert np.abs(draw("a blue table", 7)[0] - alone).max() > 0.005
 
 
-@pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpm++", "unipc"])
+@pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize("steps", [1, 2])
 def test_every_sampler_makes_pictures_in_few_steps(pipe, sampler, steps):
     other = GlidePipeline(pipe.unet, pipe.tokenizer, sampler=sampler)

@@ -9,6 +9,7 @@ from conftest import GOLDENS
 from hypothesis import given
 from hypothesis import strategies as st
 from maquette.diffusion import betas, make_scheduler, respaced_timesteps
+from maquette.diffusion.schedules import SAMPLERS
 
 RECORD = json.loads((GOLDENS / "schedules" / "schedules.json").read_text())
 
@@ -66,7 +67,7 @@ def test_any_spacing_gives_ascending_timesteps_or_a_value_error(steps, spacing):
 
 
 @given(
-    st.sampled_from(["ddpm", "ddim", "dpm++", "unipc"]),
+    st.sampled_from(SAMPLERS),
     st.sampled_from(["linear", "squaredcos_cap_v2"]),
     st.integers(1, 300),
 )
