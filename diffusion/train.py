@@ -60,9 +60,12 @@ class GlideStage:
         self.tokenizer = GlideTokenizer.from_file(path)
         torch.manual_seed(config.seed)
         self.model = GlideUNet(**layout, n_vocab=self.tokenizer.vocab_size)
-        if settings["start_from"]:
-            trained = GlideUNet.from_pretrained(settings["start_from"], local_files_only=True)
-            self.model.load_state_dict(trained.state_dict())
+        if start := settings["start_from"]:
+            if not Path(start, "config.json").is_file():
+                raise FileNotFoundError(
+                    f"start_from: {start} holds no trained network; train it first or drop the key."
+                )
+            self.model.load_state_dict(GlideUNet.from_pretrained(start, local_files_only=True).state_dict())
         self.schedule = settings["schedule"]
         self.hybrid = HybridLoss(self.schedule, snr_clamp=settings["snr_clamp"])
         self.flops_per_sample = 3 * self._forward_flops()

@@ -133,3 +133,11 @@ def test_an_unknown_key_of_the_recipe_is_named():
     config = TrainConfig(steps=1, batch_size=1, learning_rate=1e-3, model={**TINY, "chanel_mult": [1]})
     with pytest.raises(ValueError, match="'chanel_mult'"):
         GlideStage(config)
+
+
+def test_a_missing_start_is_named(tmp_path):
+    config = TrainConfig(
+        steps=1, batch_size=1, learning_rate=1e-3, model={**TINY, "start_from": str(tmp_path / "none")}
+    )
+    with pytest.raises(FileNotFoundError, match="none holds no trained network"):
+        GlideStage(config)
