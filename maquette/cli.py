@@ -154,28 +154,24 @@ def toybox(
     clouds: Annotated[bool, typer.Option("--clouds", help="Also sample each scene's point cloud.")] = False,
 ) -> None:
     """Write scenes of the toy world as training data, or look at them."""
-    if (out is None) == (sheet is None):
-        raise ValueError(
-            "give either --out FOLDER for training data or --sheet FILE for a picture to look at"
-        )
-    if sheet is not None:
+    if sheet is not None and out is None:
         files = _room("pipelines.picture_files")
         files.check_output(sheet)
         picture = _room("toybox.sheet").scene_sheet(split, 40 if count is None else count, size=size)
         _clean_up_on_interrupt()
         files.save_pictures([(sheet, picture, {})])
         typer.echo(sheet.resolve())
-        return
-    if out is None or sheet is not None:
+    elif out is not None and sheet is None:
+        if count is None:
+            raise ValueError("say how many scenes to write: --count 1000")
+        shards = _room("toybox.shards")
+        _clean_up_on_interrupt()
+        written = shards.write_shards(split, count, out, size=size, clouds=clouds)
+        typer.echo(f"{len(written)} shards in {out.resolve()}")
+    else:
         raise ValueError(
             "give either --out FOLDER for training data or --sheet FILE for a picture to look at"
         )
-    if count is None:
-        raise ValueError("say how many scenes to write: --count 1000")
-    shards = _room("toybox.shards")
-    _clean_up_on_interrupt()
-    written = shards.write_shards(split, count, out, size=size, clouds=clouds)
-    typer.echo(f"{len(written)} shards in {out.resolve()}")
 
 
 @app.command()
