@@ -8,8 +8,10 @@ Prints a table, with the pairs that training never showed apart, and one line of
 import argparse
 import json
 import time
+from pathlib import Path
 
 import maquette
+from maquette.pipelines.picture_files import check_output
 from maquette.toybox import COLOURS, THINGS, is_held_out
 from maquette.toybox.judge import Judge
 from maquette.toybox.sheet import contact_sheet
@@ -31,13 +33,22 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--guidance", type=float, help="guidance scale (default: the pipeline's)")
     parser.add_argument("--batch", type=int, default=44, help="pictures per call")
     parser.add_argument("--sheet", help=f"write a contact sheet of {ON_SHEET} pictures to this file")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.seeds < 1:
+        parser.error("--seeds must be at least 1")
+    if args.sheet:
+        check_output(Path(args.sheet))
+    return args
 
 
 def main() -> None:
     args = arguments()
     pipe = maquette.pipeline("text-to-image", model=args.model)
     pipe.set_progress_bar_config(disable=True)
+    pipe("a red chair", seed=0)
+    began = time.perf_counter()
+    pipe("a red chair", seed=0)
+    print(f"one picture alone, default steps: {time.perf_counter() - began:.2f} s of sampling")
     settings = {
         "num_inference_steps": pipe.config["num_inference_steps"] if args.steps is None else args.steps,
         "guidance_scale": pipe.config["guidance_scale"] if args.guidance is None else args.guidance,

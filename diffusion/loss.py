@@ -26,6 +26,8 @@ class HybridLoss:
         steps: int = 1000,
         snr_clamp: tuple[float, float] | None = None,
     ):
+        if snr_clamp is not None and not (len(snr_clamp) == 2 and 0 < snr_clamp[0] <= snr_clamp[1]):
+            raise ValueError(f"snr_clamp must be (low, high) with 0 < low <= high, not {snr_clamp!r}")
         beta = torch.from_numpy(betas(schedule, steps))
         alpha_bar = torch.cumprod(1 - beta, 0)
         previous = torch.cat([torch.ones(1, dtype=beta.dtype), alpha_bar[:-1]])

@@ -55,17 +55,30 @@ class GlideStage:
         if unknown := sorted(set(layout) - known):
             names = ", ".join(sorted(known | set(_OWN_KEYS)))
             raise ValueError(f"unknown key {unknown[0]!r} under model: in the recipe; known are {names}.")
+        for key in ("drop_text", "inpaint_share"):
+            if not isinstance(settings[key], (int, float)) or not 0 <= settings[key] <= 1:
+                raise ValueError(f"{key} must be a share between 0 and 1, not {settings[key]!r}.")
         self.drop_text, self.inpaint_share = settings["drop_text"], settings["inpaint_share"]
         path = BUNDLED_TOKENIZER if settings["tokenizer"] == "toybox" else settings["tokenizer"]
         self.tokenizer = GlideTokenizer.from_file(path)
         torch.manual_seed(config.seed)
-        self.model = GlideUNet(**layout, n_vocab=self.tokenizer.vocab_size)
+        try:
+            self.model = GlideUNet(**layout, n_vocab=self.tokenizer.vocab_size)
+        except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
+            raise ValueError(f"model: in the recipe does not make a GlideUNet: {error}.") from None
         if start := settings["start_from"]:
             if not Path(start, "config.json").is_file():
                 raise FileNotFoundError(
                     f"start_from: {start} holds no trained network; train it first or drop the key."
                 )
-            self.model.load_state_dict(GlideUNet.from_pretrained(start, local_files_only=True).state_dict())
+            try:
+                self.model.load_state_dict(
+                    GlideUNet.from_pretrained(start, local_files_only=True).state_dict()
+                )
+            except RuntimeError:
+                raise ValueError(
+                    f"start_from: {start} has another layout than model: in the recipe."
+                ) from None
         self.schedule = settings["schedule"]
         self.hybrid = HybridLoss(self.schedule, snr_clamp=settings["snr_clamp"])
         self.flops_per_sample = 3 * self._forward_flops()

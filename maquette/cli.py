@@ -20,7 +20,7 @@ def run(arguments: list[str]) -> int:
     """Run a command line without the program's name; returns its exit code. Prints errors as one line."""
     try:
         code = app(arguments or ["--help"], standalone_mode=False)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         return _refuse(str(error))
     except Exception as error:
         # Errors of usage; where their class lives differs between versions of typer.

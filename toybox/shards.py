@@ -10,6 +10,7 @@ import os
 import signal
 import tarfile
 import tempfile
+import threading
 from collections.abc import Generator, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from contextlib import contextmanager
@@ -166,7 +167,8 @@ def _write_in_parallel(shards: list[Shard], workers: int, bar: tqdm) -> None:
         _one_thread_each(),
         ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(done, stop)) as pool,
     ):
-        pending = {pool.submit(_write_one, shard) for shard in shards}
+        with _interrupts_held():
+            pending = {pool.submit(_write_one, shard) for shard in shards}
         before = bar.n
         try:
             while pending:
@@ -178,6 +180,19 @@ def _write_in_parallel(shards: list[Shard], workers: int, bar: tqdm) -> None:
             stop.set()
             pool.shutdown(cancel_futures=True)
             raise
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Children started inside never hear of Ctrl-C, not even while they import; the parent stops them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

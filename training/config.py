@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,6 +52,7 @@ class TrainConfig:
             _require(getattr(self, name) >= 0, name, "0 or more", self)
         for name in ("validate_every", "sample_every", "checkpoint_every", "log_every"):
             _require(getattr(self, name) >= 0, name, "0 (only at the end) or more", self)
+        _require(self.seed < 2**63, "seed", "below 2**63", self)
         _require(0 <= self.floor <= 1, "floor", "between 0 and 1, a fraction of learning_rate", self)
         _require(0 <= self.ema_decay < 1, "ema_decay", "at least 0 and below 1", self)
         _require(self.precision in PRECISIONS, "precision", f"one of {', '.join(PRECISIONS)}", self)
@@ -96,7 +98,10 @@ class TrainConfig:
 
     def check_resumes(self, old: dict[str, Any]) -> None:
         """Raise ValueError naming the key if this recipe cannot continue a run of the recipe `old`."""
-        new = dataclasses.asdict(self)
+        # As a checkpoint's JSON has it. Where a network started from no longer matters once it is trained on.
+        new, old = json.loads(json.dumps(dataclasses.asdict(self))), dict(old)
+        for some in (new, old):
+            some["model"] = {key: v for key, v in some.get("model", {}).items() if key != "start_from"}
         for key in [key for key in new | old if key not in FREE_TO_CHANGE]:
             if new.get(key) != old.get(key):
                 raise ValueError(
@@ -118,7 +123,7 @@ def _typed(name: str, annotation: Any, value: Any) -> Any:
     if annotation == "float":
         try:  # YAML reads 1e-4, without a point, as text
             number = math.nan if isinstance(value, bool) else float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             number = math.nan
         if math.isfinite(number):
             return number

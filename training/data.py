@@ -48,8 +48,9 @@ class Shards:
         return sample
 
     def fingerprint(self) -> str:
-        """A digest of all keys in order: equal for the same samples at another place."""
-        return hashlib.sha256("\n".join(key for _, key, _ in self._samples).encode()).hexdigest()[:16]
+        """A digest of all keys and sizes in order: equal for the same samples at another place."""
+        lines = (f"{key} {[(kind, size) for kind, _, size in parts]}" for _, key, parts in self._samples)
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
 def _scan(path: str) -> list[tuple[str, list[tuple[str, int, int]]]]:

@@ -46,8 +46,8 @@ def fit(stage: Stage, config: TrainConfig, data: str, out: str | Path, resume: b
     checkpoint's, FloatingPointError if the loss diverges.
     """
     out = Path(out)
-    if resume and not out.is_dir():
-        raise FileNotFoundError(f"There is nothing to resume in {out}: the folder does not exist.")
+    if resume and not (out / "config.yaml").is_file():
+        raise FileNotFoundError(f"There is nothing to resume in {out}: it is not the folder of a run.")
     if not resume and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(
             f"{out} is not empty: choose another folder, or continue what is there with --resume."
@@ -60,7 +60,9 @@ class _Run:
         self.stage, self.config, self.shards, self.out = stage, config, shards, out
         # Under torchrun, accelerate gives every process a world of its own unless told that this is a CPU.
         on_cpu = "LOCAL_RANK" in os.environ and not torch.cuda.is_available()
-        self.accelerator = Accelerator(cpu=on_cpu, log_with="tensorboard", project_dir=str(out))
+        self.accelerator = Accelerator(
+            mixed_precision="no", cpu=on_cpu, log_with="tensorboard", project_dir=str(out)
+        )
         processes, rank = self.accelerator.num_processes, self.accelerator.process_index
         self.micro = config.micro_batch or max(1, config.batch_size // processes)
         if config.batch_size % (self.micro * processes):
@@ -244,10 +246,11 @@ class _Run:
 
     def _save(self) -> None:
         if self.accelerator.is_main_process:
-            facts = {"config": dataclasses.asdict(self.config), "data": self.shards.fingerprint()}
-            checkpoint.save(self.out / "checkpoints", self.step, self._tensors(), facts, self.config.keep)
             averaged = self._averaged(torch.float32)
             checkpoint.write_folder(self.out / "model", lambda folder: self.stage.save(averaged, folder))
+            # The checkpoint last: where there is one, its model is there too.
+            facts = {"config": dataclasses.asdict(self.config), "data": self.shards.fingerprint()}
+            checkpoint.save(self.out / "checkpoints", self.step, self._tensors(), facts, self.config.keep)
         self.accelerator.wait_for_everyone()
 
     @torch.no_grad()

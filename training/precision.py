@@ -37,7 +37,9 @@ def resolve_dtype(precision: str, device: torch.device) -> torch.dtype:
     if device.type == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        native = device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        # Not every torch has these; one that has not is taken for one without.
+        features = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+        native = device.type == "cpu" and any(getattr(torch.cpu, feature, bool)() for feature in features)
     return torch.bfloat16 if native else torch.float32
 
 
