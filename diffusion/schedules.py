@@ -170,7 +170,7 @@ def make_scheduler(
     sampler: "ddpm" (ancestral, learned variance), "ddim", or for 10 to 25 steps "dpm++", "unipc" or "sde-dpm++". The
     last draws new noise at every step, which mends what an inexact network got wrong in the steps before.
     schedule, steps: what the network was trained with.
-    spacing: see `respaced_timesteps`; the solvers spread a plain number of steps in their own way.
+    spacing: see `respaced_timesteps`; the solvers take a plain number of steps from the 99 % with the least noise.
     Raises ValueError for an unknown sampler or schedule, or an impossible spacing.
     """
     if sampler not in SAMPLERS:
@@ -178,6 +178,8 @@ def make_scheduler(
     kept = respaced_timesteps(steps, spacing)
     if sampler in SOLVERS and isinstance(spacing, int) and spacing <= steps // 20:
         kept = _solver_timesteps(schedule, steps, spacing)
+    elif sampler in SOLVERS and isinstance(spacing, int) and spacing <= steps - steps // 100:
+        kept = respaced_timesteps(steps - steps // 100, spacing)
     return RespacedScheduler(sampler, schedule, kept, steps)
 
 

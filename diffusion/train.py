@@ -108,7 +108,8 @@ class GlideStage:
             mask = random_masks(n, image.shape[-1], self.inpaint_share, generator).to(device)
             known = {"inpaint_image": image, "inpaint_mask": mask}
         x = self.hybrid.add_noise(image, timesteps, noise)
-        predicted = model(x, timesteps, tokens=batch["tokens"], mask=batch["mask"] & kept, **known)
+        tokens = torch.where(kept, batch["tokens"], self.tokenizer.padding_id)
+        predicted = model(x, timesteps, tokens=tokens, mask=batch["mask"] & kept, **known)
         error, bound = self.hybrid(predicted.float(), image, x, timesteps, noise)
         weighted = error * self.hybrid.weight(timesteps)
         return (weighted + bound).mean(), {"squared_error": error.mean(), "bound": bound.mean()}

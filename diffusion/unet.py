@@ -250,6 +250,10 @@ class GlideUNet(ModelMixin, ConfigMixin):
             if tokens is None:
                 raise ValueError("GlideUNet needs a text: pass tokens= and mask=, or text=encode_text(…).")
             text = self.encode_text(tokens, mask)
+        if len(text.projection) != len(x) or len(timesteps) != len(x):
+            raise ValueError(
+                f"{len(x)} pictures were given with {len(text.projection)} texts and {len(timesteps)} timesteps."
+            )
         dtype = self.token_embedding.weight.dtype
         h = self._network_input(x, low_res, inpaint_image, inpaint_mask).to(dtype)
         h = h.contiguous(memory_format=torch.channels_last)
@@ -302,4 +306,9 @@ class GlideUNet(ModelMixin, ConfigMixin):
             parts.append(F.interpolate(low_res, x.shape[2:], mode="bilinear"))
         elif low_res is not None:
             raise ValueError("this GlideUNet is no upsampler: leave out low_res.")
+        for part in parts:
+            if part.dim() != 4 or len(part) != len(x) or part.shape[2:] != x.shape[2:]:
+                raise ValueError(
+                    f"a conditioning image [{tuple(part.shape)}] does not fit x [{tuple(x.shape)}]."
+                )
         return torch.cat(parts, dim=1)

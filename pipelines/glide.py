@@ -33,8 +33,6 @@ class GlidePipeline(DiffusionPipeline):
     in its model_index.json.
     """
 
-    model_cpu_offload_seq = "unet"
-
     def __init__(
         self,
         unet: GlideUNet,
@@ -68,6 +66,9 @@ class GlidePipeline(DiffusionPipeline):
         kwargs: settings to use in place of the folder's, such as sampler="ddim".
         Raises FileNotFoundError or ValueError naming the file that is missing or damaged.
         """
+        dtype = kwargs.pop("torch_dtype", dtype)
+        if unknown := sorted(set(kwargs) - set(SETTINGS)):
+            raise ValueError(f"unknown setting {unknown[0]!r}; known are {', '.join(SETTINGS)}")
         folder = Path(pretrained_model_name_or_path)
         check_folder(folder)
         device = best_device() if device == "auto" else torch.device(device)
@@ -150,7 +151,6 @@ class GlidePipeline(DiffusionPipeline):
                 normal_draws(generators, (3, side, side), device),
                 on_step=on_step,
             )
-        self.maybe_free_model_hooks()
         return ImagePipelineOutput(images=_pictures(x, output_type))
 
     def _encode(

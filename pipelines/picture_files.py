@@ -25,6 +25,8 @@ def check_output(path: Path) -> None:
         raise IsADirectoryError(f"{path} is a folder; give a file in it, such as {path / 'picture.png'}")
     if path.suffix.lower() not in SUFFIXES:
         raise ValueError(f"{path} does not end like a picture; expected one of {', '.join(SUFFIXES)}")
+    if len(os.fsencode(path.name)) > 200:
+        raise ValueError(f"the name {path.name[:20]}… is too long; give one of at most 200 bytes")
     folder = path.parent
     if not folder.is_dir():
         raise FileNotFoundError(f"the folder {folder} does not exist; create it or choose another one")

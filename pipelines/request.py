@@ -27,8 +27,8 @@ def check_prompts(prompt: str | Sequence[str]) -> list[str]:
 
 
 def check_count(count: Any) -> int:
-    """The number of pictures. Raises ValueError unless it is a whole number of at least 1."""
-    return _whole(count, "the number of pictures", 1)
+    """The number of pictures. Raises ValueError unless it is a whole number from 1 to 10,000."""
+    return _whole(count, "the number of pictures", 1, 10_000)
 
 
 def check_steps(steps: Any) -> int:

@@ -84,7 +84,7 @@ def test_a_long_prompt_is_cut_off_with_a_warning(pipe, prompt, word):
         ({"prompt": ""}, "prompt is empty"),
         ({"prompt": ["a cat", " \n"]}, "prompt is empty"),
         ({"prompt": []}, "no prompt"),
-        ({"prompt": "a cat", "num_images_per_prompt": 0}, "at least 1, not 0"),
+        ({"prompt": "a cat", "num_images_per_prompt": 0}, "from 1 to 10000, not 0"),
         ({"prompt": "a cat", "num_inference_steps": 0}, "from 1 to 1000, not 0"),
         ({"prompt": "a cat", "num_inference_steps": 1001}, "from 1 to 1000, not 1001"),
         ({"prompt": "a cat", "num_inference_steps": 2.5}, "from 1 to 1000, not 2.5"),
