@@ -1,0 +1,36 @@
+"""What ships in the package: mini's weights, and a picture drawn with them."""
+
+import torch
+from maquette import pipeline
+from maquette.__main__ import main
+from maquette.pipelines import find_model
+from maquette.toybox.judge import Judge
+from PIL import Image
+from safetensors import safe_open
+
+
+def test_mini_is_small_half_precision_and_inpaints():
+    folder = find_model("text-to-image", "mini")
+    with safe_open(folder / "unet" / "diffusion_pytorch_model.safetensors", "pt") as weights:
+        slices = [weights.get_slice(key) for key in weights.keys()]  # noqa: SIM118 - it is no dict
+    assert {one.get_dtype() for one in slices} == {"F16"}
+    assert sum(torch.Size(one.get_shape()).numel() for one in slices) <= 12_000_000
+    pipe = pipeline("text-to-image", "mini")
+    assert pipe.unet.config["inpaint"] and pipe.unet.config["image_size"] == 64
+    assert pipe.tokenizer.vocab_size <= 1024
+    assert (folder.parent / "MODEL_CARD.md").is_file()
+
+
+def test_mini_draws_what_it_is_told():
+    prompts = ["a red ring", "a blue mug", "a green chair", "a yellow house"]
+    images = pipeline("text-to-image", "mini")(prompts, seed=0).images
+    colours = [colour for _, colour in Judge.load().name(images)]
+    assert sum(colour in prompt for colour, prompt in zip(colours, prompts, strict=True)) >= 3
+
+
+def test_words_it_never_saw_work_with_a_hint(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["create", "a red dragon", "--steps", "2"]) == 0
+    out, err = capsys.readouterr()
+    assert "hint:" in err and "'dragon'" in err
+    assert Image.open(out.strip()).size == (64, 64)
