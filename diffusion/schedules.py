@@ -109,7 +109,7 @@ class RespacedScheduler:
         }
         self.rule: Any
         if sampler in ("dpm++", "sde-dpm++"):
-            algorithm = sampler.replace("dpm++", "dpmsolver++")
+            algorithm: Any = sampler.replace("dpm++", "dpmsolver++")
             self.rule = DPMSolverMultistepScheduler(**config, algorithm_type=algorithm)
         elif sampler == "unipc":
             self.rule = UniPCMultistepScheduler(**config)
