@@ -11,7 +11,7 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
-from .checkpoints import load_original
+from ..weights.load_original import load_original
 
 # Of pixels in 0…255, as in the original CLIP.
 CHANNEL_MEANS = (122.77093945, 116.74601272, 104.09373519)

@@ -1,6 +1,8 @@
 """Maquette: words to pictures to 3D. The front door; everything heavy is imported on first use."""
 
 import importlib
+import importlib.metadata
+import sys
 from pathlib import Path
 
 __version__ = "0.1.0"
@@ -9,6 +11,23 @@ __version__ = "0.1.0"
 _root = Path(__file__).resolve().parent
 if not (_root / "diffusion").is_dir():
     __path__.append(str(_root.parent))
+
+
+def _hide_torchvision_of_another_torch() -> None:
+    """Make an unusable torchvision look absent, which every library copes with.
+
+    Beside pytorch.org's CPU build of torch, the registry's torchvision, built for CUDA, fails when it is imported,
+    and with it whatever imports it because it is installed, such as peft.
+    """
+    try:
+        ours, theirs = (importlib.metadata.version(name) for name in ("torch", "torchvision"))
+    except importlib.metadata.PackageNotFoundError:
+        return
+    if ours.endswith("+cpu") and "+" not in theirs:
+        sys.modules.setdefault("torchvision", None)  # type: ignore[arg-type]
+
+
+_hide_torchvision_of_another_torch()
 
 _EXPORTS = {"pipeline": "pipelines", "GlidePipeline": "pipelines"}
 

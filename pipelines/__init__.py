@@ -5,7 +5,8 @@ Nothing here imports torch before a pipeline is made, so that bad input is answe
 
 from typing import TYPE_CHECKING
 
-from .models import find_model, known_models, pipeline
+from ..weights import known_models
+from .models import find_model, pipeline
 from .request import PromptWarning
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Task and model names -> pipelines and folders of weights; the table of names is models.json."""
+"""Task and model names -> pipelines and folders of weights; the table of names is weights/models.json."""
 
 from __future__ import annotations
 
@@ -6,21 +6,15 @@ import difflib
 import json
 import os
 from collections.abc import Iterable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-HERE = Path(__file__).parent
+from ..weights import bundled_folder, known_models
+
 TASKS = ("text-to-image",)
 WEIGHTS = "diffusion_pytorch_model.safetensors"
-
-
-@cache
-def known_models() -> dict[str, dict[str, Any]]:
-    """The table of models: name -> "tasks" (task -> folder beside this file) and "knows" (the world it was shown)."""
-    return json.loads((HERE / "models.json").read_text(encoding="utf-8"))
 
 
 def pipeline(task: str, model: str | os.PathLike = "mini", *, dtype: Any = "auto", device: Any = "auto"):
@@ -46,7 +40,7 @@ def find_model(task: str, model: str | os.PathLike = "mini") -> Path:
         raise ValueError(f"unknown task {task!r}{_nearest(str(task), TASKS)}; known are {', '.join(TASKS)}")
     models, name = known_models(), os.fspath(model)
     if name in models:
-        folder = HERE / models[name]["tasks"][task]
+        folder = bundled_folder(name, task)
     elif os.path.isdir(name):
         folder = Path(name)
     elif os.sep in name:

@@ -69,7 +69,7 @@ def test_several_pictures_make_a_sheet_and_stand_beside_it(create, tmp_path):
 
 
 def test_a_picture_is_its_seeds_in_whichever_batch_it_was_drawn(create, monkeypatch):
-    monkeypatch.setattr("maquette.cli.BATCH", 2)
+    monkeypatch.setattr("maquette.commands.create.BATCH", 2)
     _, several, _ = create("a cat", "-n", 3, "--seed", 4)
     _, alone, _ = create("a cat", "--seed", 6)
     third, first, same = (np.asarray(Image.open(path), int) for path in (several[3], several[1], alone[0]))

@@ -14,12 +14,13 @@ else:
 ROOT = Path(__file__).parents[1]
 # What each room may import; a stage's own train.py may import training and toybox as well.
 MAY_IMPORT = {
-    "maquette": {"pipelines", "point_e", "unclip", "diffusion", "clip", "training", "toybox"},
-    "pipelines": {"point_e", "unclip", "diffusion", "clip", "toybox"},
-    "point_e": {"diffusion", "clip"},
-    "unclip": {"diffusion", "clip"},
-    "diffusion": {"clip"},
-    "clip": set(),
+    "maquette": {"pipelines", "point_e", "unclip", "diffusion", "clip", "weights", "training", "toybox"},
+    "pipelines": {"point_e", "unclip", "diffusion", "clip", "weights", "toybox"},
+    "point_e": {"diffusion", "clip", "weights"},
+    "unclip": {"diffusion", "clip", "weights"},
+    "diffusion": {"clip", "weights"},
+    "clip": {"weights"},
+    "weights": set(),
     "training": set(),
     "toybox": set(),
 }

@@ -1,0 +1,1 @@
+"""The commands of the `maquette` command line, one file each."""

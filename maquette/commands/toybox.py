@@ -1,0 +1,39 @@
+"""`maquette toybox`: the toy world as data or as a picture."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .rooms import clean_up_on_interrupt, room
+
+
+def toybox(
+    split: Annotated[str, typer.Option(help="train, val or novel.")] = "train",
+    count: Annotated[int | None, typer.Option(help="How many scenes.  [default: 40 on a sheet]")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the shards.")] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(help="Picture file: draw the scenes side by side instead.")
+    ] = None,
+    size: Annotated[int, typer.Option(help="Pixels of a picture's side.")] = 64,
+    clouds: Annotated[bool, typer.Option("--clouds", help="Also sample each scene's point cloud.")] = False,
+) -> None:
+    """Write scenes of the toy world as training data, or look at them."""
+    if sheet is not None and out is None:
+        files = room("pipelines.picture_files")
+        files.check_output(sheet)
+        picture = room("toybox.sheet").scene_sheet(split, 40 if count is None else count, size=size)
+        clean_up_on_interrupt()
+        files.save_pictures([(sheet, picture, {})])
+        typer.echo(sheet.resolve())
+    elif out is not None and sheet is None:
+        if count is None:
+            raise ValueError("say how many scenes to write: --count 1000")
+        shards = room("toybox.shards")
+        clean_up_on_interrupt()
+        written = shards.write_shards(split, count, out, size=size, clouds=clouds)
+        typer.echo(f"{len(written)} shards in {out.resolve()}")
+    else:
+        raise ValueError(
+            "give either --out FOLDER for training data or --sheet FILE for a picture to look at"
+        )

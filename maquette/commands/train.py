@@ -1,0 +1,33 @@
+"""`maquette train`: any stage on your own data."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .rooms import clean_up_on_interrupt, room
+
+STAGES = {"clip": ("clip.train", "ClipStage"), "glide": ("diffusion.train", "GlideStage")}
+
+
+def train(
+    stage: Annotated[str, typer.Argument(help=f"What to train: {', '.join(STAGES)}.")],
+    config: Annotated[Path, typer.Option(help="The recipe, a YAML file.")],
+    out: Annotated[Path, typer.Option(help="Folder for checkpoints, logs and the trained model.")],
+    data: Annotated[str | None, typer.Option(help="Shards, such as 'shards-{000..099}.tar'.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the newest checkpoint in --out.")
+    ] = False,
+    steps: Annotated[int | None, typer.Option(help="Train until this step instead of the recipe's.")] = None,
+) -> None:
+    """Train a stage on your data; it can be stopped at any time and resumed."""
+    if stage not in STAGES:
+        raise ValueError(f"unknown stage {stage!r}; known are {', '.join(STAGES)}")
+    folder, name = STAGES[stage]
+    make_stage, training = getattr(room(folder), name), room("training")
+    clean_up_on_interrupt()
+    try:
+        typer.echo(training.train(make_stage, config, data, out, resume, steps).resolve())
+    except KeyboardInterrupt as stop:
+        typer.echo(f"\n{stop}", err=True)
+        raise typer.Exit(130) from None
