@@ -1,0 +1,96 @@
+"""CLIP's losses: against open_clip's, run beside them, and shared by two processes against one."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from maquette.clip.loss import MAX_SCALE, clip_scale_, contrastive_loss, gathered, sigmoid_loss
+from torch.nn.parallel import DistributedDataParallel
+
+LOSSES = {"contrastive": contrastive_loss, "sigmoid": sigmoid_loss}
+
+
+def open_clip_losses():
+    """open_clip/loss.py by itself: the package would import torchvision."""
+    spec = importlib.util.find_spec("open_clip")
+    path = Path(spec.submodule_search_locations[0], "loss.py")
+    module = importlib.util.module_from_spec(importlib.util.spec_from_file_location("open_clip_loss", path))
+    module.__spec__.loader.exec_module(module)
+    return {"contrastive": module.ClipLoss(), "sigmoid": module.SigLipLoss()}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_and_gradients_equal_open_clips(name):
+    draw = torch.Generator().manual_seed(0)
+    raw = [torch.randn(n, 16, generator=draw) for n in (9, 9)]
+    results = []
+    for loss in (LOSSES[name], open_clip_losses()[name]):
+        leaves = [t.clone().requires_grad_() for t in [*raw, torch.tensor(14.3), torch.tensor(-4.0)]]
+        value = loss(F.normalize(leaves[0]), F.normalize(leaves[1]), leaves[2], leaves[3])
+        results.append([value, *torch.autograd.grad(value, leaves)])
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_the_scale_is_clipped():
+    log_scale = torch.nn.Parameter(torch.tensor(9.0))
+    clip_scale_(log_scale)
+    assert log_scale.exp().item() == pytest.approx(MAX_SCALE)
+    log_scale.data.fill_(1.5)
+    clip_scale_(log_scale)
+    assert log_scale.item() == 1.5
+
+
+class Towers(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.image, self.text = torch.nn.Linear(6, 5), torch.nn.Linear(7, 5)
+        self.scale, self.bias = torch.nn.Parameter(torch.tensor(2.0)), torch.nn.Parameter(torch.tensor(-1.0))
+
+    def forward(self, x, y):
+        return F.normalize(self.image(x)), F.normalize(self.text(y)), self.scale.exp(), self.bias
+
+
+def gradients(rank, processes):
+    """{parameter of a loss: gradient} of two losses on this process's share of one batch of 8 pairs."""
+    draw = torch.Generator().manual_seed(1)
+    mine = slice(rank * 8 // processes, (rank + 1) * 8 // processes)
+    x, y = torch.randn(8, 6, generator=draw)[mine], torch.randn(8, 7, generator=draw)[mine]
+    found = {}
+    for name, loss in LOSSES.items():
+        towers = Towers()
+        model = DistributedDataParallel(towers) if processes > 1 else towers
+        images, texts, *rest = model(x, y)
+        loss(gathered(images), gathered(texts), *rest).backward()
+        found |= {f"{name} {key}": p.grad.tolist() for key, p in towers.named_parameters()}
+    return found
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_gradients_of_one(tmp_path):
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    subprocess.run([*launch, __file__, str(tmp_path)], check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    one = gradients(0, 1)
+    for rank in (0, 1):
+        shared = json.loads((tmp_path / f"{rank}.json").read_text())
+        assert shared.keys() == one.keys()
+        for name, gradient in one.items():
+            torch.testing.assert_close(
+                torch.tensor(shared[name]), torch.tensor(gradient), rtol=1e-5, atol=1e-6
+            )
+
+
+if __name__ == "__main__":
+    dist.init_process_group("gloo")
+    Path(sys.argv[1], f"{dist.get_rank()}.json").write_text(
+        json.dumps(gradients(dist.get_rank(), dist.get_world_size()))
+    )
+    dist.destroy_process_group()
