@@ -93,4 +93,5 @@ if __name__ == "__main__":
     Path(sys.argv[1], f"{dist.get_rank()}.json").write_text(
         json.dumps(gradients(dist.get_rank(), dist.get_world_size()))
     )
+    dist.barrier()  # neither leaves while the other still speaks
     dist.destroy_process_group()
