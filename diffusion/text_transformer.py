@@ -4,16 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Scaled dot-product attention of [N, heads, length, channels].
-
-    In training on a CPU through plain products, whose backward is several times faster than the fused one's.
-    """
-    if not (torch.is_grad_enabled() and q.device.type == "cpu"):
-        return F.scaled_dot_product_attention(q, k, v)
-    weights = torch.softmax((q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2), dim=-1)
-    return weights @ v
+from ..clip.attention import attend
 
 
 class TextAttention(nn.Module):

@@ -1,0 +1,245 @@
+"""The shared encoder: pictures and texts -> vectors in one space, with the grid and the states behind them."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+
+from ..weights.load_original import load_original
+from .resnet import ModifiedResNet
+from .transformer import ACTIVATIONS, Transformer, VisionTransformer, project
+
+# Of pixels in [0, 1]; what OpenAI's models were trained with.
+IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)
+IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
+MAX_LOGIT_SCALE = math.log(100)
+
+
+class ImageFeatures(NamedTuple):
+    """vector: [N, embed_dim] float32, not normalised; grid: patch tokens [N, tokens, width], None for a ResNet."""
+
+    vector: Tensor
+    grid: Tensor | None
+
+
+class TextFeatures(NamedTuple):
+    """vector: [N, embed_dim] float32, not normalised; states: [N, length, width], each token after the last norm."""
+
+    vector: Tensor
+    states: Tensor | None
+
+
+class ClipEncoder(ModelMixin, ConfigMixin):
+    """CLIP's image and text towers. Source: CLIP (Radford et al. 2021), section 2; openai/CLIP, open_clip.
+
+    The arguments are OpenAI's, and what open_clip's models differ in: channels of a head and of the feed-forward
+    half (default four times the width), activation ("quick_gelu" or "gelu"), logit_bias (of the sigmoid loss), and
+    how pictures are prepared (mean and deviation of channels, "bicubic" or "bilinear", "shortest", "squash" or
+    "longest"). vision_layers is a number for a ViT and four numbers for a ResNet, which has no vision_patch_size.
+    Raises ValueError for sizes that do not go together.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        embed_dim: int = 512,
+        image_resolution: int = 224,
+        vision_layers: int | Sequence[int] = 12,
+        vision_width: int = 768,
+        vision_patch_size: int | None = 32,
+        context_length: int = 77,
+        vocab_size: int = 49408,
+        transformer_width: int = 512,
+        transformer_heads: int = 8,
+        transformer_layers: int = 12,
+        vision_head_width: int = 64,
+        vision_mlp_width: int | None = None,
+        transformer_mlp_width: int | None = None,
+        activation: str = "quick_gelu",
+        logit_bias: bool = False,
+        image_mean: Sequence[float] = IMAGE_MEAN,
+        image_std: Sequence[float] = IMAGE_STD,
+        interpolation: str = "bicubic",
+        resize_mode: str = "shortest",
+    ):
+        super().__init__()
+        _check(activation in ACTIVATIONS, f"activation {activation!r} is not one of {', '.join(ACTIVATIONS)}")
+        _check(
+            transformer_width % transformer_heads == 0,
+            f"transformer_width {transformer_width} is no multiple of transformer_heads {transformer_heads}",
+        )
+        if isinstance(vision_layers, int):
+            _check(bool(vision_patch_size), "a ViT needs a vision_patch_size")
+            _check(
+                vision_width % vision_head_width == 0,
+                f"vision_width {vision_width} is no multiple of vision_head_width {vision_head_width}",
+            )
+            self.visual = VisionTransformer(
+                image_resolution,
+                vision_patch_size or 0,
+                vision_width,
+                vision_layers,
+                vision_width // vision_head_width,
+                vision_mlp_width,
+                embed_dim,
+                activation,
+            )
+        else:
+            self.visual = ModifiedResNet(image_resolution, tuple(vision_layers), vision_width, embed_dim)
+        self.transformer = Transformer(
+            transformer_width,
+            transformer_layers,
+            transformer_heads,
+            transformer_mlp_width,
+            activation,
+            causal=True,
+        )
+        self.token_embedding = nn.Embedding(vocab_size, transformer_width)
+        self.positional_embedding = nn.Parameter(0.01 * torch.randn(context_length, transformer_width))
+        self.ln_final = nn.LayerNorm(transformer_width)
+        self.text_projection = nn.Parameter(
+            transformer_width**-0.5 * torch.randn(transformer_width, embed_dim)
+        )
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+        self.logit_bias = nn.Parameter(torch.tensor(-10.0)) if logit_bias else None
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """Small weights where branches join the residual stream, as CLIP's code starts them."""
+        nn.init.normal_(self.token_embedding.weight, std=0.02)
+        towers = [self.transformer]
+        if isinstance(self.visual, VisionTransformer):
+            towers.append(self.visual.transformer)
+        for tower in towers:
+            depth = (2 * len(tower.resblocks)) ** -0.5
+            for block in tower.resblocks:
+                width = block.attn.out_proj.in_features
+                nn.init.normal_(block.attn.in_proj_weight, std=width**-0.5)
+                nn.init.normal_(block.attn.out_proj.weight, std=width**-0.5 * depth)
+                nn.init.normal_(block.mlp.c_fc.weight, std=(2 * width) ** -0.5)
+                nn.init.normal_(block.mlp.c_proj.weight, std=width**-0.5 * depth)
+                for layer in (block.attn.out_proj, block.mlp.c_fc, block.mlp.c_proj):
+                    nn.init.zeros_(layer.bias)
+
+    @classmethod
+    def from_original(cls, state_dict: Mapping[str, Tensor], config: dict | None = None) -> "ClipEncoder":
+        """The network of one of OpenAI's or open_clip's state dicts, float32, in eval mode.
+
+        config: what shapes cannot tell (heads, activation, preparation), in the vocabulary of the arguments.
+        Raises ValueError naming up to five missing, extra or misshapen keys, or for what is no CLIP at all.
+        """
+        weights = {key: value for key, value in state_dict.items() if key not in ORIGINAL_ATTRIBUTES}
+        return load_original(cls(**{**_read_off(weights), **(config or {})}), weights)
+
+    def encode_image(self, pixels: Tensor, with_grid: bool = True) -> ImageFeatures:
+        """Vectors and patch tokens of prepared pictures [N, 3, H, W] (see Preprocess), in one pass.
+
+        Without the grid the last block is computed for the vector alone. Raises ValueError for another shape.
+        """
+        side = self.config["image_resolution"]
+        if pixels.dim() != 4 or pixels.shape[1:] != (3, side, side):
+            raise ValueError(f"pixels have shape {tuple(pixels.shape)}; expected [N, 3, {side}, {side}]")
+        return ImageFeatures(*self.visual(pixels.to(self._format), with_grid))
+
+    def encode_text(self, tokens: Tensor, with_states: bool = True) -> TextFeatures:
+        """Vectors and states of tokens [N, length], at most context_length, in one pass.
+
+        The vector is read where the highest id, the text's end, first stands. Without the states the padding
+        after the longest text is left out, and the last block is computed for the vector alone; the vector is the
+        same. Raises ValueError for another shape or an id outside of the vocabulary.
+        """
+        most, known = self.config["context_length"], self.config["vocab_size"]
+        if tokens.dim() != 2 or not 0 < tokens.shape[1] <= most:
+            raise ValueError(f"tokens have shape {tuple(tokens.shape)}; expected [N, 1 to {most}]")
+        if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < known:
+            raise ValueError(
+                f"tokens reach from {tokens.min()} to {tokens.max()}; the vocabulary has {known}"
+            )
+        end = tokens.argmax(dim=-1)
+        if not with_states and len(tokens):
+            tokens = tokens[:, : int(end.max()) + 1]
+        x = self.token_embedding(tokens) + self.positional_embedding[: tokens.shape[1]]
+        if not with_states:
+            x = self.transformer(x, end)
+            return TextFeatures(project(x[:, 0], self.ln_final, self.text_projection), None)
+        x = self.transformer(x)
+        at_end = x[torch.arange(len(x), device=x.device), end]
+        return TextFeatures(project(at_end, self.ln_final, self.text_projection), self.ln_final(x))
+
+    def forward(
+        self, pixels: Tensor | None = None, tokens: Tensor | None = None, other_tokens: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """What a contrastive loss compares: two batches of vectors of length 1, and how cosines become logits.
+
+        Of pictures and texts or, without pictures, of texts and other texts: [N, embed_dim] twice, the factor
+        (at most 100, as in CLIP's section 2.5) and the bias, None where the model has none.
+        """
+        if tokens is None or (pixels is None) == (other_tokens is None):
+            raise ValueError("give pixels and tokens, or tokens and other_tokens")
+        texts = F.normalize(self.encode_text(tokens, with_states=False).vector, dim=-1)
+        if pixels is not None:
+            others = F.normalize(self.encode_image(pixels, with_grid=False).vector, dim=-1)
+        else:
+            others = F.normalize(self.encode_text(other_tokens, with_states=False).vector, dim=-1)
+        return others, texts, self.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp(), self.logit_bias
+
+    @property
+    def _format(self) -> torch.dtype:
+        return self.token_embedding.weight.dtype
+
+
+ORIGINAL_ATTRIBUTES = {"input_resolution", "context_length", "vocab_size"}
+
+
+def _check(holds: bool, problem: str) -> None:
+    if not holds:
+        raise ValueError(f"these sizes make no CLIP: {problem}")
+
+
+def _read_off(weights: Mapping[str, Tensor]) -> dict:
+    """The sizes that shapes tell; head sizes are those of the published models."""
+    try:
+        text_width = weights["ln_final.weight"].shape[0]
+        sizes = {
+            "embed_dim": weights["text_projection"].shape[1],
+            "context_length": weights["positional_embedding"].shape[0],
+            "vocab_size": weights["token_embedding.weight"].shape[0],
+            "transformer_width": text_width,
+            "transformer_heads": max(1, text_width // 64),
+            "transformer_layers": _count(weights, "transformer.resblocks.", 2),
+            "transformer_mlp_width": weights["transformer.resblocks.0.mlp.c_fc.weight"].shape[0],
+            "logit_bias": "logit_bias" in weights,
+        }
+        if "visual.proj" not in weights:
+            stages = [_count(weights, f"visual.layer{number}.", 2) for number in (1, 2, 3, 4)]
+            positions = weights["visual.attnpool.positional_embedding"].shape[0] - 1
+            width = weights["visual.layer1.0.conv1.weight"].shape[0]
+            return sizes | {
+                "vision_layers": stages,
+                "vision_width": width,
+                "vision_patch_size": None,
+                "image_resolution": 32 * math.isqrt(positions),
+            }
+        width, _, patch, _ = weights["visual.conv1.weight"].shape
+        positions = weights["visual.positional_embedding"].shape[0] - 1
+        return sizes | {
+            "vision_layers": _count(weights, "visual.transformer.resblocks.", 3),
+            "vision_width": width,
+            "vision_patch_size": patch,
+            "vision_mlp_width": weights["visual.transformer.resblocks.0.mlp.c_fc.weight"].shape[0],
+            "image_resolution": patch * math.isqrt(positions),
+        }
+    except (KeyError, IndexError, ValueError) as error:
+        raise ValueError(
+            f"these weights are no CLIP, or of a kind that is not supported: {error} is missing or misshapen; "
+            "give OpenAI's or an open_clip ViT or ResNet checkpoint"
+        ) from None
+
+
+def _count(weights: Mapping[str, Tensor], prefix: str, position: int) -> int:
+    return len({key.split(".")[position] for key in weights if key.startswith(prefix)})
