@@ -3,6 +3,17 @@
 Nothing here imports torch before a file of tensors is read.
 """
 
-from .table import bundled_folder, known_models
+from .cache import cache_folder
+from .download import find_file, find_weights
+from .read_weights import read_weights
+from .table import bundled_folder, known_models, model_entry
 
-__all__ = ["bundled_folder", "known_models"]
+__all__ = [
+    "bundled_folder",
+    "cache_folder",
+    "find_file",
+    "find_weights",
+    "known_models",
+    "model_entry",
+    "read_weights",
+]

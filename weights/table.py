@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import json
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,11 +13,41 @@ HERE = Path(__file__).parent
 
 
 @cache
-def known_models() -> dict[str, dict[str, Any]]:
-    """name -> "tasks" (task -> folder beside this file) and "knows" (the world it was shown)."""
-    return json.loads((HERE / "models.json").read_text(encoding="utf-8"))
+def known_models(task: str | None = None) -> dict[str, dict[str, Any]]:
+    """name -> its entry, of all models or of those for one task.
+
+    "tasks": task -> what it needs: a folder beside this file (weights that ship with the package), or a list of names
+    in "files". "files": name -> "url", "sha256" (hexadecimal) and "megabytes" (10^6 bytes) of a published file;
+    "source" and "licence" say whose they are. "knows": the world the model was shown, if it is not the whole one.
+    """
+    models = json.loads((HERE / "models.json").read_text(encoding="utf-8"))
+    return {name: entry for name, entry in models.items() if task is None or task in entry["tasks"]}
+
+
+def model_entry(name: str, task: str | None = None) -> dict[str, Any]:
+    """The entry of a known model. Raises ValueError that names the nearest one."""
+    models = known_models(task)
+    if name not in models:
+        task_said = f" for {task}" if task else ""
+        raise ValueError(
+            f"unknown model {name!r}{task_said}{nearest(name, models)}; known are {', '.join(models)}"
+        )
+    return models[name]
 
 
 def bundled_folder(name: str, task: str) -> Path:
-    """Where the weights that ship with the package lie for a task."""
-    return HERE / known_models()[name]["tasks"][task]
+    """Where the weights that ship with the package lie for a task.
+
+    Raises ValueError if the model is not for this task or does not ship with the package.
+    """
+    folder = model_entry(name, task)["tasks"][task]
+    if not isinstance(folder, str):
+        raise ValueError(f"{name} does not ship with the package; fetch it with: maquette download {name}")
+    return HERE / folder
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint at the known name that is most like this one, or nothing."""
+    by_lower = {one.lower(): one for one in known}
+    found = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
+    return f" (did you mean {by_lower[found[0]]!r}?)" if found else ""
