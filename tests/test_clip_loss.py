@@ -76,8 +76,10 @@ def gradients(rank, processes):
 
 @pytest.mark.slow
 def test_two_processes_have_the_gradients_of_one(tmp_path):
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    subprocess.run([*launch, __file__, str(tmp_path)], check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, __file__, str(tmp_path)]
+    children = [subprocess.Popen([*command, str(rank)], env=environment) for rank in (0, 1)]
+    assert [child.wait(120) for child in children] == [0, 0]
     one = gradients(0, 1)
     for rank in (0, 1):
         shared = json.loads((tmp_path / f"{rank}.json").read_text())
@@ -89,9 +91,8 @@ def test_two_processes_have_the_gradients_of_one(tmp_path):
 
 
 if __name__ == "__main__":
-    dist.init_process_group("gloo")
-    Path(sys.argv[1], f"{dist.get_rank()}.json").write_text(
-        json.dumps(gradients(dist.get_rank(), dist.get_world_size()))
-    )
+    folder, rank = Path(sys.argv[1]), int(sys.argv[2])
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    (folder / f"{rank}.json").write_text(json.dumps(gradients(rank, 2)))
     dist.barrier()  # neither leaves while the other still speaks
     dist.destroy_process_group()
