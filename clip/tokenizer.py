@@ -29,7 +29,7 @@ class ClipTokenizer:
     """Texts -> token ids for `ClipEncoder.encode_text`. Any Unicode text is legal.
 
     vocab_size: the number of entries. end_id: the highest id, where the encoder reads its vector. start_id: None where
-    the vocabulary has no start token, as mini's. A "<|endoftext|>" standing in a text becomes that id, as in the original.
+    the vocabulary has no start token, as mini's. "<|endoftext|>" standing in a text is that id, as in the original.
     Source: github.com/openai/CLIP, clip/simple_tokenizer.py.
     """
 
