@@ -1,0 +1,176 @@
+"""Pictures with labels or captions to evaluate on: a folder of classes, or webdataset shards."""
+
+from __future__ import annotations
+
+import json
+import os
+import tarfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from .picture_sources import Source, TarPicture, is_picture
+from .templates import check_labels
+
+_TEXTS = ("cls", "json", "txt")
+
+
+@dataclass(frozen=True)
+class LabelledPictures:
+    """`pictures`, and for each the number of its label in `labels`."""
+
+    pictures: Sequence[Source]
+    targets: Sequence[int]
+    labels: tuple[str, ...]
+
+    def take(self, numbers: Sequence[int]) -> LabelledPictures:
+        """Some of the pictures, with all labels."""
+        return replace(
+            self,
+            pictures=[self.pictures[i] for i in numbers],
+            targets=[self.targets[i] for i in numbers],
+        )
+
+
+def read_labelled(data: str | os.PathLike, labels: Sequence[str] | None = None) -> LabelledPictures:
+    """Pictures and their labels from a folder with one sub-folder for each class, or from shards.
+
+    data: the folder, or shards ('test-{000..009}.tar', one tar, or a folder of tars) of a picture with `.cls` (a
+    number or a word), a `.json` with "label", or a `.txt` beside it. labels: names in the order of the numbers, or of
+    the sorted sub-folders; by default the sub-folders' or the shards' own words.
+    Raises ValueError or FileNotFoundError in one sentence.
+    """
+    if os.path.isdir(data) and not _tars(data):
+        return _of_folder(Path(data), labels)
+    pictures, words = [], []
+    for picture, texts in _samples(data):
+        word = _label(texts)
+        if word is None:
+            raise ValueError(
+                f'{picture} has no label; expected a .cls, a .json with "label" or a .txt beside it'
+            )
+        pictures.append(picture)
+        words.append(word)
+    return _numbered(pictures, words, labels, os.fspath(data))
+
+
+def read_captioned(data: str | os.PathLike) -> tuple[list[Source], list[str]]:
+    """Pictures and their captions (`.txt`) from shards. Raises ValueError or FileNotFoundError in one sentence."""
+    if os.path.isdir(data) and not _tars(data):
+        raise ValueError(
+            f"{data} holds no shards; captions are read from tars of pictures with a .txt beside each"
+        )
+    pictures, captions = [], []
+    for picture, texts in _samples(data):
+        caption = _decoded(texts.get("txt", b"")).strip()
+        if not caption:
+            raise ValueError(f"{picture} has no caption; expected a .txt beside it")
+        pictures.append(picture)
+        captions.append(caption)
+    return pictures, captions
+
+
+def _of_folder(folder: Path, labels: Sequence[str] | None) -> LabelledPictures:
+    classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if not classes:
+        raise ValueError(f"{folder} has no sub-folders; expected one for each class, with its pictures in it")
+    if labels is not None and len(labels) != len(classes):
+        raise ValueError(f"{folder} has {len(classes)} sub-folders, but there are {len(labels)} labels")
+    pictures, targets = [], []
+    for number, path in enumerate(classes):
+        inside = sorted(file for file in path.rglob("*") if is_picture(file) and file.is_file())
+        pictures += inside
+        targets += [number] * len(inside)
+    if not pictures:
+        raise FileNotFoundError(f"the sub-folders of {folder} hold no pictures")
+    names = tuple(labels) if labels is not None else tuple(path.name.replace("_", " ") for path in classes)
+    return LabelledPictures(pictures, targets, names if labels is not None else check_labels(names))
+
+
+def _numbered(
+    pictures: list[Source], words: list[str], labels: Sequence[str] | None, data: str
+) -> LabelledPictures:
+    """Labels as numbers: either they are some, or each is one of `labels`, or they make the labels themselves."""
+    if all(word.isdecimal() for word in words):
+        targets = [int(word) for word in words]
+        if labels is None:
+            raise ValueError(f"the labels of {data} are numbers; give their names in that order, one a line")
+        if max(targets) >= len(labels):
+            raise ValueError(
+                f"{data} has the label {max(targets)}, but the {len(labels)} names end at {len(labels) - 1}"
+            )
+        return LabelledPictures(pictures, targets, tuple(labels))
+    names = tuple(labels) if labels is not None else check_labels(sorted(set(words)))
+    numbers = {name: number for number, name in reversed(list(enumerate(names)))}
+    if unknown := next((word for word in words if word not in numbers), None):
+        raise ValueError(f"{data} has the label {unknown!r:.60}, which is not among the {len(names)} given")
+    return LabelledPictures(pictures, [numbers[word] for word in words], names)
+
+
+def _label(texts: dict[str, bytes]) -> str | None:
+    if "cls" in texts:
+        word = _decoded(texts["cls"])
+    elif "json" in texts and (found := _json_label(texts["json"])) is not None:
+        word = found
+    else:
+        word = _decoded(texts.get("txt", b""))
+    return " ".join(word.split()) or None
+
+
+def _json_label(content: bytes) -> str | None:
+    try:
+        found = json.loads(content)
+    except ValueError:
+        return None
+    label = found.get("label") if isinstance(found, dict) else None
+    return None if label is None else str(label)
+
+
+def _decoded(content: bytes) -> str:
+    return content.decode("utf-8", "replace")
+
+
+def _tars(data: str | os.PathLike) -> list[str]:
+    """The shards in a folder."""
+    return sorted(str(path) for path in Path(data).glob("*.tar") if not path.name.startswith("."))
+
+
+def _samples(data: str | os.PathLike) -> Iterator[tuple[TarPicture, dict[str, bytes]]]:
+    """Each picture of the shards with the texts beside it, by extension."""
+    from webdataset.shardlists import expand_urls
+
+    paths = _tars(data) if os.path.isdir(data) else expand_urls(os.fspath(data))
+    for path in paths:
+        if not os.path.isfile(path):
+            raise FileNotFoundError(
+                f"there are no such pictures: {path} is neither a folder of classes nor a shard"
+            )
+    for path in paths:
+        yield from _scan(path)
+
+
+def _scan(path: str) -> Iterator[tuple[TarPicture, dict[str, bytes]]]:
+    """The samples of one shard; only the texts are read."""
+    from webdataset.tariterators import base_plus_ext
+
+    pictures: dict[str, TarPicture] = {}
+    texts: dict[str, dict[str, bytes]] = {}
+    try:
+        with tarfile.open(path, "r:") as tar:
+            for member in tar:
+                key, extension = base_plus_ext(member.name)
+                if not (member.isfile() and key and extension):
+                    continue
+                if extension.lower() in _TEXTS:
+                    content = tar.extractfile(member)
+                    texts.setdefault(key, {})[extension.lower()] = content.read() if content else b""
+                elif is_picture(f"picture.{extension}"):
+                    pictures[key] = TarPicture(path, member.name, member.offset_data, member.size)
+    except (tarfile.TarError, EOFError) as error:
+        raise ValueError(
+            f"the shard {path} is damaged or no uncompressed tar ({error}); write it again"
+        ) from None
+    if not pictures:
+        raise ValueError(f"the shard {path} holds no pictures (files named KEY.png, KEY.jpg, …)")
+    for key, picture in pictures.items():
+        yield picture, texts.get(key, {})

@@ -1,0 +1,123 @@
+"""Pictures where they lie, in folders or shards, and their vectors; unreadable ones are left out and reported."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor
+
+    from .model import ClipModel
+
+# fmt: off
+PICTURE_SUFFIXES = frozenset({
+    ".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tga", ".tif", ".tiff",
+    ".webp",
+})
+# fmt: on
+
+
+@dataclass(frozen=True)
+class TarPicture:
+    """A picture inside an uncompressed tar: its bytes are `size` from `offset` on."""
+
+    shard: str
+    name: str
+    offset: int
+    size: int
+
+    def __str__(self) -> str:
+        return f"{self.shard}: {self.name}"
+
+    def read(self) -> bytes:
+        """The picture file's bytes."""
+        with open(self.shard, "rb") as file:
+            file.seek(self.offset)
+            return file.read(self.size)
+
+
+Source = str | Path | TarPicture
+
+
+def is_picture(name: str | os.PathLike) -> bool:
+    """Whether a file's name says that it is a picture; hidden ones are none (macOS puts such beside real ones)."""
+    path = Path(name)
+    return path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
+
+
+def pictures_in(folder: str | os.PathLike) -> list[Path]:
+    """The pictures that lie directly in a folder, by name. Raises FileNotFoundError if there is none."""
+    found = sorted(path for path in Path(folder).iterdir() if is_picture(path) and path.is_file())
+    if not found:
+        raise FileNotFoundError(
+            f"the folder {folder} holds no pictures; give one that does, or name the files"
+        )
+    return found
+
+
+def open_source(source: Source) -> Image:
+    """The picture as RGB. Raises ValueError or an OSError in one sentence that names it."""
+    from .preprocess import open_picture
+
+    if not isinstance(source, TarPicture):
+        return open_picture(source)
+    try:
+        return open_picture(io.BytesIO(source.read()))
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{source} cannot be read: {error}") from None
+
+
+@dataclass
+class Embedded:
+    """Vectors [N, D] (float32, length 1) of the pictures that could be read, and what became of the others.
+
+    `kept` holds the numbers of those N among the sources; `skipped` pairs of number and sentence.
+    """
+
+    vectors: Tensor
+    kept: list[int]
+    skipped: list[tuple[int, str]] = field(default_factory=list)
+
+
+def embed_sources(
+    model: ClipModel, sources: Sequence[Source], batch_size: int = 32, progress: bool = False
+) -> Embedded:
+    """Vectors of pictures; those that cannot be read are skipped.
+
+    Raises ValueError if there are no sources, or none can be read (with the first one's sentence).
+    """
+    from tqdm import tqdm
+
+    if not sources:
+        raise ValueError("there are no pictures; give at least one")
+    kept: list[int] = []
+    skipped: list[tuple[int, str]] = []
+
+    def readable() -> Iterator[Image]:
+        for number, source in enumerate(tqdm(sources, disable=not progress, desc="looking", unit="picture")):
+            try:
+                picture = open_source(source)
+            except (ValueError, OSError) as error:
+                skipped.append((number, str(error)))
+                continue
+            kept.append(number)
+            yield picture
+
+    pictures = readable()
+    first = next(pictures, None)
+    if first is None:
+        others = f" (none of the {len(sources)} pictures can be read)" if len(sources) > 1 else ""
+        raise ValueError(skipped[0][1] + others)
+    vectors = model.embed_images(_with_first(first, pictures), batch_size=batch_size)
+    return Embedded(vectors, kept, skipped)
+
+
+def _with_first(first: Image, rest: Iterator[Image]) -> Iterator[Image]:
+    yield first
+    yield from rest

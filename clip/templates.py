@@ -1,0 +1,140 @@
+"""The words of zero-shot classification: labels, prompt templates, and the sets of both that have a name.
+
+ImageNet's classes and OpenAI's templates are open_clip's (zero_shot_metadata.py), read from that one file: importing
+open_clip itself would load torchvision and much else.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+DEFAULT_TEMPLATES = ("a photo of a {}",)
+TEMPLATE_SETS = {"imagenet": "OPENAI_IMAGENET_TEMPLATES", "simple": "SIMPLE_IMAGENET_TEMPLATES"}
+
+
+@cache
+def imagenet_classes() -> tuple[str, ...]:
+    """The 1,000 ImageNet classes in their order, in OpenAI's wording.
+
+    Two names, "missile" and "sunglasses", stand for two classes each.
+    """
+    return tuple(_metadata().IMAGENET_CLASSNAMES)
+
+
+@cache
+def named_templates(name: str) -> tuple[str, ...]:
+    """A set of templates: "imagenet", OpenAI's 80, or "simple", the seven that do nearly as well.
+
+    Raises ValueError for another name.
+    """
+    if name not in TEMPLATE_SETS:
+        raise ValueError(f"unknown templates {name!r}; known are {', '.join(TEMPLATE_SETS)}")
+    return tuple(template("{}") for template in getattr(_metadata(), TEMPLATE_SETS[name]))
+
+
+def read_templates(which: str | os.PathLike | None) -> tuple[str, ...]:
+    """Templates from what someone wrote: a set's name, a template itself, or a text file with one a line.
+
+    None gives "a photo of a {}". Raises ValueError or FileNotFoundError in one sentence.
+    """
+    if which is None:
+        return DEFAULT_TEMPLATES
+    text = os.fspath(which)
+    if text in TEMPLATE_SETS:
+        return named_templates(text)
+    if "{}" in text and not os.path.isfile(text):
+        return check_templates([text])
+    if not os.path.exists(text):
+        raise FileNotFoundError(
+            f"there are no templates {text!r}; give {' or '.join(TEMPLATE_SETS)}, a template such as "
+            "'a photo of a {}', or a text file with one a line"
+        )
+    return check_templates(_lines(Path(text), "templates"))
+
+
+def read_labels(which: str | os.PathLike) -> tuple[str, ...]:
+    """Labels from what someone wrote: "a, b, c", "imagenet", or a text file with one a line.
+
+    Raises ValueError or FileNotFoundError in one sentence.
+    """
+    text = os.fspath(which)
+    if text == "imagenet":
+        return tuple(dict.fromkeys(imagenet_classes()))
+    if os.path.exists(text):
+        return check_labels(_lines(Path(text), "labels"))
+    if "," not in text and (os.sep in text or text.lower().endswith(".txt")):
+        raise FileNotFoundError(
+            f"there is no file {text}; give labels as 'a, b, c' or a text file with one a line"
+        )
+    return check_labels(text.split(",") if text.strip() else [])
+
+
+def check_labels(labels: Sequence[str]) -> tuple[str, ...]:
+    """The labels without white space around them.
+
+    Raises ValueError if there are none, or one is no text, blank, or there twice; the sentence names it.
+    """
+    if isinstance(labels, str):
+        raise ValueError(
+            f"labels must be a list of texts, not the one text {labels[:40]!r}; give [{labels[:40]!r}]"
+        )
+    found: dict[str, None] = {}
+    for number, label in enumerate(labels, start=1):
+        if not isinstance(label, str):
+            raise ValueError(f"label {number} is {label!r:.60}, not a text; give words such as 'cat'")
+        plain = " ".join(label.split())
+        if not plain:
+            raise ValueError(f"label {number} is blank; give words such as 'cat', or leave it out")
+        if plain in found:
+            raise ValueError(f"the label {plain!r} is there twice; give each label once")
+        found[plain] = None
+    if not found:
+        raise ValueError("there are no labels; give at least one, such as 'cat'")
+    return tuple(found)
+
+
+def check_templates(templates: Sequence[str]) -> tuple[str, ...]:
+    """The templates as a tuple. Raises ValueError if there are none, or one has not exactly one "{}"."""
+    if isinstance(templates, str):
+        templates = [templates]
+    for template in templates:
+        if not isinstance(template, str) or template.count("{}") != 1:
+            raise ValueError(
+                f"the template {template!r:.80} needs exactly one {{}} where the label goes, as in 'a photo of a {{}}'"
+            )
+    if not templates:
+        raise ValueError("there are no templates; give at least one, such as 'a photo of a {}'")
+    return tuple(templates)
+
+
+def _lines(path: Path, what: str) -> list[str]:
+    """The lines of a text file that are not blank."""
+    if not path.is_file():
+        raise ValueError(f"{path} is no file; give {what} in a text file, one a line")
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is no UTF-8 text; give {what} in a text file, one a line") from None
+    if not any(lines):
+        raise ValueError(f"{path} is empty; give {what} in a text file, one a line")
+    return [line for line in lines if line]
+
+
+@cache
+def _metadata() -> ModuleType:
+    package = importlib.util.find_spec("open_clip")
+    folder = (package.submodule_search_locations or [""])[0] if package else ""
+    path = Path(folder) / "zero_shot_metadata.py"
+    spec = importlib.util.spec_from_file_location("maquette_zero_shot_metadata", path)
+    if not path.is_file() or spec is None or spec.loader is None:
+        raise FileNotFoundError(
+            "the ImageNet classes and templates come with open_clip_torch, which is not here; install it again"
+        )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,168 @@
+"""Recall, top-k, probes and the confusion picture, against answers that are known or counted plainly."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from maquette.clip import retrieval
+from maquette.clip.confusion_picture import confusion_picture
+from maquette.clip.evaluation import evaluate_scores, evaluate_vectors
+from maquette.clip.probe import linear_probe, nearest_neighbours
+from maquette.clip.retrieval import retrieval_recall
+
+
+def plain_recall(images, texts, owner, k):
+    """Both recalls, one query after another."""
+    scores = images @ texts.T
+    found = [0, 0]
+    for i, row in enumerate(scores):
+        best = max(row[j] for j in range(len(texts)) if owner[j] == i)
+        found[0] += sum(row[j] >= best for j in range(len(texts)) if owner[j] != i) < k
+    for j, column in enumerate(scores.T):
+        found[1] += sum(column[i] >= column[owner[j]] for i in range(len(images)) if i != owner[j]) < k
+    return found[0] / len(images), found[1] / len(texts)
+
+
+# Small whole numbers, so that ties are frequent and exact.
+vector = st.lists(st.integers(-2, 2), min_size=3, max_size=3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_recall_is_what_counting_gives(data):
+    count = data.draw(st.integers(1, 6))
+    images = np.array(data.draw(st.lists(vector, min_size=count, max_size=count)))
+    owner = list(range(count)) + data.draw(st.lists(st.integers(0, count - 1), max_size=5))
+    texts = np.array(data.draw(st.lists(vector, min_size=len(owner), max_size=len(owner))))
+    tensors = [torch.tensor(each, dtype=torch.float32) for each in (images, texts)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(retrieval, "_AT_ONCE", 2)
+        recall = retrieval_recall(*tensors, ks=(1, 3), image_of_text=owner)
+    for k in (1, 3):
+        expected = plain_recall(images, texts, owner, k)
+        assert (recall["image_to_text"][k], recall["text_to_image"][k]) == pytest.approx(expected)
+
+
+def test_permuted_pairs_are_found_and_one_vector_for_all_finds_nothing():
+    vectors, order = torch.eye(50), torch.randperm(50)
+    assert retrieval_recall(vectors, vectors[order], image_of_text=order)["image_to_text"][1] == 1
+    assert retrieval_recall(vectors, vectors.roll(1, 0))["text_to_image"] == {1: 0, 5: 0, 10: 0}
+    same = torch.ones(50, 4) / 2
+    assert retrieval_recall(same, same)["image_to_text"] == {1: 0, 5: 0, 10: 0}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((torch.eye(3), torch.eye(4)), "vectors .* not"),
+        ((torch.eye(3), torch.eye(3)[:2]), "3 pictures and 2 texts"),
+        ((torch.eye(3), torch.eye(3), (1,), [0, 1, 1]), "every picture at least one text"),
+        ((torch.eye(3), torch.eye(3), (0,)), "at least 1"),
+        ((torch.eye(3) * torch.nan, torch.eye(3)), "not finite"),
+    ],
+)
+def test_vectors_that_do_not_fit_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        retrieval_recall(*arguments)
+
+
+def test_scores_are_counted_by_class():
+    #         a    b    c    d    e    f
+    scores = [[.9, .1, .0, .0, .0, .0],  # a, called a
+              [.1, .9, .2, .3, .4, .5],  # a, called b, sixth
+              [.5, .5, .0, .0, .0, .0],  # b, tied with a, which comes first
+              [.0, .1, .2, .3, .4, .5]]  # c, called f, fourth  # fmt: skip
+    result = evaluate_scores(scores, [0, 0, 1, 2], "abcdef")
+    assert (result.pictures, result.top1, result.top5) == (4, 0.25, 0.75)
+    assert result.mean_per_class == pytest.approx(0.5 / 3)
+    assert result.classes() == [
+        {"label": "a", "pictures": 2, "top1": 0.5, "top5": 0.5, "taken_for": "b"},
+        {"label": "b", "pictures": 1, "top1": 0.0, "top5": 1.0, "taken_for": "a"},
+        {"label": "c", "pictures": 1, "top1": 0.0, "top5": 1.0, "taken_for": "f"},
+    ]
+    for wrong in ([[np.nan] * 6], [[0.0] * 5], np.zeros((0, 6))):
+        with pytest.raises(ValueError, match="scores"):
+            evaluate_scores(wrong, [0] * len(wrong), "abcdef")
+
+
+def test_vectors_in_pieces_are_counted_as_at_once(monkeypatch):
+    draw = np.random.default_rng(0)
+    vectors, labels, targets = draw.normal(size=(23, 4)), draw.normal(size=(7, 4)), draw.integers(0, 7, 23)
+    whole = evaluate_scores(vectors @ labels.T, targets, "abcdefg")
+    monkeypatch.setattr("maquette.clip.evaluation._AT_ONCE", 5)
+    pieces = evaluate_vectors(vectors, labels, targets, "abcdefg")
+    assert (pieces.confusion == whole.confusion).all() and (pieces.top5_hits == whole.top5_hits).all()
+
+
+@pytest.fixture(scope="module")
+def clusters():
+    """Vectors around four of five directions, 30 of each to learn from and 20 to be asked about."""
+    draw = np.random.default_rng(0)
+    centres = np.eye(5, 16)
+    targets = np.repeat([0, 1, 3, 4], 50)
+    vectors = centres[targets] + draw.normal(scale=0.15, size=(200, 16))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    learn = np.tile(np.arange(50) < 30, 4)
+    return vectors[learn], targets[learn], vectors[~learn], targets[~learn]
+
+
+def test_probes_learn_clusters_and_keep_the_place_of_an_absent_class(clusters):
+    train, train_targets, test, targets = clusters
+    linear, C = linear_probe(train, train_targets, test, 5)
+    assert C in (0.00316, 0.0316, 0.316, 3.16, 31.6, 316.0)
+    for scores in (
+        linear,
+        linear_probe(train, train_targets, test, 5, C=0.316)[0],
+        nearest_neighbours(train, train_targets, test, 5),
+        nearest_neighbours(train, train_targets, test, 5, k=1000, temperature=1e-3),
+    ):
+        result = evaluate_scores(scores, targets, "abcde")
+        assert result.top1 > 0.95 and result.confusion[:, 2].sum() == 0
+
+
+def test_nearest_neighbours_vote_as_counted_plainly(clusters):
+    train, train_targets, test, _ = clusters
+    cosines = test @ train.T
+    for temperature in (0.07, None):
+        expected = np.zeros((len(test), 5))
+        for i, row in enumerate(cosines):
+            for j in np.argsort(-row)[:7]:
+                expected[i, train_targets[j]] += 1 if temperature is None else np.exp(row[j] / temperature)
+        expected /= expected.sum(axis=1, keepdims=True)
+        votes = nearest_neighbours(train, train_targets, test, 5, k=7, temperature=temperature)
+        np.testing.assert_allclose(votes, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"train_targets": [1, 1]}, "at least two classes"),
+        ({"train_targets": [0, 9]}, "from 0 to 2"),
+        ({"train_targets": [0]}, "N targets"),
+        ({"test": np.eye(2)}, r"\[N, D\]"),
+        ({"test": np.full((1, 3), np.inf)}, "not finite"),
+        ({"C": 0.0}, "C must be above 0"),
+    ],
+)
+def test_probes_refuse_what_cannot_be_learnt(change, message):
+    arguments = {"train": np.eye(2, 3), "train_targets": [0, 1], "test": np.eye(2, 3), "classes": 3}
+    with pytest.raises(ValueError, match=message):
+        linear_probe(**(arguments | change))
+
+
+@pytest.mark.parametrize("classes", [1, 3, 50, 51, 2300])
+def test_a_confusion_is_dark_where_its_counts_are(classes):
+    confusion = np.eye(classes, dtype=int) * 7
+    picture = confusion_picture(confusion, ["Ein langer Name, der gekürzt werden muss"] * classes)
+    wide = 700 < picture.width < 1500 if classes >= 50 else picture.width < 700
+    assert picture.mode == "RGB" and wide
+    dark = np.asarray(picture.convert("L")).astype(int)
+    dark = dark[
+        -17 - (picture.height // 4) :, :
+    ]  # the lowest rows: what is dark in them lies at their right end
+    assert dark[:, -17 - picture.width // 4 :].min() < 60
+    if classes > 50:
+        assert dark[:, : picture.width // 2].min() > 200
+    with pytest.raises(ValueError, match="square"):
+        confusion_picture(confusion, ["a"] * (classes + 1))
