@@ -16,10 +16,10 @@ from tokenizers.models import BPE
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 # How OpenAI's tokenizer takes a text apart; what matches nowhere, which is white space, is dropped.
-# U+0345 is there because the original ignores case, in which that mark equals the letter iota.
+# The mark U+0345 is dropped too: ignoring case it equals the letter iota, so the original takes it for neither.
 _PIECES = (
     r"<\|startoftext\|>|<\|endoftext\|>|(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-    r"|[\p{L}\x{345}]+|\p{N}|[^\s\p{L}\p{N}\x{345}]+"
+    r"|\p{L}+|\p{N}|[^\s\p{L}\p{N}\x{345}]+"
 )
 # Texts that neither ftfy nor html.unescape would change, which are nearly all captions.
 _PLAIN = re.compile(r"[ -%'-~\t\n]*").fullmatch
