@@ -67,10 +67,9 @@ def open_source(source: Source) -> Image:
 
     if not isinstance(source, TarPicture):
         return open_picture(source)
-    try:
-        return open_picture(io.BytesIO(source.read()))
-    except (ValueError, OSError) as error:
-        raise ValueError(f"{source} cannot be read: {error}") from None
+    file = io.BytesIO(source.read())
+    setattr(file, "name", str(source))  # noqa: B010 - what messages call it
+    return open_picture(file)
 
 
 @dataclass

@@ -1,0 +1,133 @@
+"""`maquette evaluate`: how good a trained model is on your data."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .rooms import room
+
+STAGES = ("clip",)
+SHOWN = 50
+
+
+def evaluate(
+    stage: Annotated[str, typer.Argument(help=f"What to evaluate: {', '.join(STAGES)}.")],
+    data: Annotated[
+        str,
+        typer.Option(
+            help="A folder with a sub-folder for each class, or shards such as 'test-{000..009}.tar'."
+        ),
+    ],
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            help="The classes' names in order, as for classify; otherwise the sub-folders' or the shards' own."
+        ),
+    ] = None,
+    templates: Annotated[
+        str | None, typer.Option(help="Sentences to try each label in, as for classify.")
+    ] = None,
+    model: Annotated[str, typer.Option(help="A model's name, file or folder.")] = "mini",
+    probe: Annotated[
+        str | None, typer.Option(help="Data to train a linear probe and nearest neighbours on.")
+    ] = None,
+    retrieval: Annotated[
+        bool,
+        typer.Option(
+            "--retrieval", help="Find captions by picture and pictures by caption instead (shards)."
+        ),
+    ] = False,
+    confusion: Annotated[Path | None, typer.Option(help="Picture file: draw what is taken for what.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+) -> None:
+    """Measure a model: top-1 and top-5 of each class, probes, or recall.
+
+    Pictures that cannot be read are left out and reported.
+    """
+    if stage not in STAGES:
+        raise ValueError(f"unknown stage {stage!r}; known are {', '.join(STAGES)}")
+    if retrieval:
+        if any(option is not None for option in (labels, templates, probe, confusion)):
+            raise ValueError(
+                "--retrieval goes by captions alone; leave --labels, --templates, --probe, --confusion out"
+            )
+        result, skipped = _retrieval(data, model)
+        lines = _retrieval_lines(result)
+    else:
+        if confusion is not None:
+            room("pipelines.picture_files").check_output(confusion)
+        evaluations, skipped = _zero_shot(data, labels, templates, model, probe)
+        result = {name: evaluation.as_dict() for name, evaluation in evaluations.items()}
+        lines = _class_lines(result)
+        if confusion is not None:
+            _draw(evaluations["zero-shot"], confusion)
+    if as_json:
+        typer.echo(json.dumps({"model": model, "data": data, **result, "skipped": skipped}, indent=1))
+    else:
+        room("commands.bars").print_lines(lines)
+    for sentence in skipped:
+        typer.echo(f"left out: {' '.join(sentence.split())}", err=True)
+    if confusion is not None and not as_json:
+        typer.echo(confusion.resolve())
+
+
+def _zero_shot(data, labels, templates, model, probe) -> tuple[dict[str, Any], list[str]]:
+    words, pictures = room("clip.templates"), room("clip.labelled_pictures")
+    # All 1,000 by their number, although two names are there twice.
+    names = words.imagenet_classes() if labels == "imagenet" else labels and words.read_labels(labels)
+    sentences = words.read_templates(templates)
+    test = pictures.read_labelled(data, names)
+    train = pictures.read_labelled(probe, names) if probe is not None else None
+    evaluation, clip = room("clip.evaluation"), room("clip.model").ClipModel.from_pretrained(model)
+    return evaluation.evaluate_model(clip, test, sentences, train, progress=True)
+
+
+def _retrieval(data, model) -> tuple[dict[str, Any], list[str]]:
+    pictures, captions = room("clip.labelled_pictures").read_captioned(data)
+    clip = room("clip.model").ClipModel.from_pretrained(model)
+    texts = clip.embed_texts(captions, truncate=True)
+    images = room("clip.picture_sources").embed_sources(clip, pictures, progress=True)
+    recall = room("clip.retrieval").retrieval_recall(images.vectors, texts[images.kept])
+    return {"pairs": len(images.kept), **recall}, [sentence for _, sentence in images.skipped]
+
+
+def _retrieval_lines(result) -> list[str]:
+    ways = {"text_to_image": "pictures by caption", "image_to_text": "captions by picture"}
+    recalls = {
+        name: "".join(f"  {_percent(value)} in the first {k}" for k, value in result[way].items())
+        for way, name in ways.items()
+    }
+    return [f"{result['pairs']} pairs", *(f"{name}{recall}" for name, recall in recalls.items())]
+
+
+def _class_lines(result) -> list[str]:
+    """The summary, and the classes of zero-shot: all, or the worst if they are many."""
+    fitted = room("commands.bars").fitted
+    classes = result["zero-shot"]["classes"]
+    width = min(30, max(map(len, ("linear probe", *(row["label"] for row in classes)))))
+    head = f"{'pictures':>10}{'top-1':>9}{'top-5':>9}"
+    lines = [f"{' ' * width}{head}  mean of classes"]
+    for name, row in result.items():
+        numbers = f"{row['pictures']:10}{_percent(row['top1'])}{_percent(row['top5'])}"
+        lines.append(f"{fitted(name, width)}{numbers}{_percent(row['mean_per_class'])}")
+    shown = classes
+    lines += ["", f"{fitted('zero-shot, by class', width)}{head}  most often taken for"]
+    if len(classes) > SHOWN:
+        shown = sorted(classes, key=lambda row: row["top1"])[:SHOWN]
+        lines[-2:-1] = ["", f"the {SHOWN} worst of {len(classes)} classes (--json has all)"]
+    for row in shown:
+        numbers = f"{row['pictures']:10}{_percent(row['top1'])}{_percent(row['top5'])}"
+        lines.append(f"{fitted(row['label'], width)}{numbers}  {fitted(row['taken_for'] or '', 30)}".rstrip())
+    return lines
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:7.1f} %"
+
+
+def _draw(evaluation, path: Path) -> None:
+    title = f"zero-shot, top-1 {100 * evaluation.top1:.1f} %; rows: what it is, columns: what it was called"
+    picture = room("clip.confusion_picture").confusion_picture(evaluation.confusion, evaluation.labels, title)
+    room("pipelines.picture_files").save_pictures([(path, picture, {})])
