@@ -9,16 +9,39 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .encoder import ClipEncoder, ImageFeatures, TextFeatures
+    from .model import ClipModel
+    from .openai_interface import available_models, load, tokenize
+    from .preprocess import Preprocess, open_picture
     from .tokenizer import ClipTokenizer
+    from .zero_shot import ZeroShotClassifier
 
 _HOME = {
     "ClipEncoder": "encoder",
+    "ClipModel": "model",
     "ClipTokenizer": "tokenizer",
     "ImageFeatures": "encoder",
+    "Preprocess": "preprocess",
     "TextFeatures": "encoder",
+    "ZeroShotClassifier": "zero_shot",
+    "available_models": "openai_interface",
+    "load": "openai_interface",
+    "open_picture": "preprocess",
+    "tokenize": "openai_interface",
 }
 
-__all__ = ["ClipEncoder", "ClipTokenizer", "ImageFeatures", "TextFeatures"]
+__all__ = [
+    "ClipEncoder",
+    "ClipModel",
+    "ClipTokenizer",
+    "ImageFeatures",
+    "Preprocess",
+    "TextFeatures",
+    "ZeroShotClassifier",
+    "available_models",
+    "load",
+    "open_picture",
+    "tokenize",
+]
 
 
 def __getattr__(name: str):

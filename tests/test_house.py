@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "diffusion": {"clip", "weights"},
     "clip": {"weights"},
     "weights": set(),
-    "training": set(),
+    "training": {"weights"},
     "toybox": set(),
 }
 ROOMS = sorted(path.parent.name for path in ROOT.glob("*/__init__.py"))

@@ -1,6 +1,10 @@
 """Models that know nothing and are made in a moment: for tests of everything around a network."""
 
+from pathlib import Path
+
+import maquette.toybox
 import torch
+from maquette.clip import ClipEncoder, ClipModel, ClipTokenizer
 from maquette.diffusion import GlideTokenizer, GlideUNet, train_tokenizer
 from maquette.pipelines import GlidePipeline
 
@@ -33,3 +37,24 @@ def tiny_glide() -> GlidePipeline:
 
 def tiny_tokenizer() -> GlideTokenizer:
     return train_tokenizer(["a red chair", "a blue table"], 300)
+
+
+def tiny_clip() -> ClipModel:
+    """A random CLIP of 32 px and 24 tokens, with vectors of 16 and mini's tokenizer."""
+    tokenizer = ClipTokenizer.from_file(Path(maquette.toybox.__file__).with_name("tokenizer.json"))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        encoder = ClipEncoder(
+            embed_dim=16,
+            image_resolution=32,
+            vision_layers=2,
+            vision_width=32,
+            vision_patch_size=8,
+            vision_head_width=16,
+            context_length=24,
+            vocab_size=tokenizer.vocab_size,
+            transformer_width=32,
+            transformer_heads=2,
+            transformer_layers=2,
+        )
+    return ClipModel(encoder.requires_grad_(False), tokenizer, name="tiny")

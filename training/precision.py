@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from ..weights.precision import best_dtype
+
 
 class InDtype(torch.nn.Module):
     """`model` computing in `dtype` while its parameters and their gradients stay float32.
@@ -34,13 +36,7 @@ def resolve_dtype(precision: str, device: torch.device) -> torch.dtype:
     """The format to compute in; "auto" is bfloat16 where `device` multiplies it natively, else float32."""
     if precision != "auto":
         return torch.bfloat16 if precision == "bfloat16" else torch.float32
-    if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        # Not every torch has these; one that has not is taken for one without.
-        features = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-        native = device.type == "cpu" and any(getattr(torch.cpu, feature, bool)() for feature in features)
-    return torch.bfloat16 if native else torch.float32
+    return best_dtype(device)
 
 
 def _cast(value: Any, dtype: torch.dtype) -> Any:
