@@ -1,0 +1,226 @@
+"""CLIP's preprocessing: torchvision's numbers, and pictures of every kind opened rightly or refused."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from maquette.clip.preprocess import Preprocess, open_picture
+from PIL import Image
+from real_torchvision import real_transforms
+from sklearn.datasets import load_sample_images
+
+RED, WHITE = (200, 30, 40), (255, 255, 255)
+
+
+@pytest.fixture(scope="module")
+def transforms():
+    with real_transforms() as module:
+        yield module
+
+
+@pytest.fixture(scope="module")
+def photographs():
+    """Two photographs, one of them cut to odd proportions as well, and the smallest and tallest of pictures."""
+    china, flower = (Image.fromarray(pixels) for pixels in load_sample_images().images)
+    whole = [china, flower, china.rotate(90, expand=True)]
+    return [*whole, china.crop((3, 5, 304, 118)), flower.crop((0, 0, 1, 1)), flower.resize((3, 1000))]
+
+
+@pytest.mark.parametrize("size", [32, 225])
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+def test_numbers_are_torchvisions(transforms, photographs, size, interpolation):
+    mode = transforms.InterpolationMode(interpolation)
+    numbers = [transforms.ToTensor(), transforms.Normalize((0.4, 0.5, 0.6), (0.2, 0.3, 0.25))]
+    resized = {
+        "shortest": [transforms.Resize(size, interpolation=mode), transforms.CenterCrop(size)],
+        "squash": [transforms.Resize((size, size), interpolation=mode)],
+    }
+    for resize_mode, steps in resized.items():
+        ours = Preprocess(size, (0.4, 0.5, 0.6), (0.2, 0.3, 0.25), interpolation, resize_mode)
+        theirs = transforms.Compose([*steps, *numbers])
+        for picture in photographs:
+            assert torch.equal(ours(picture), theirs(picture)), (resize_mode, picture.size)
+
+
+@pytest.mark.parametrize("size", [32, 225])
+def test_the_longest_side_fits_as_open_clip_fits_it(transforms, photographs, size):
+    resize = transforms.functional.resize
+    for picture in photographs:
+        ratio = max(picture.size) / size
+        height, width = (max(1, round(length / ratio)) for length in (picture.height, picture.width))
+        small = resize(picture, [height, width], transforms.InterpolationMode.BICUBIC)
+        # torchvision's crop pads as open_clip's CenterCropOrPad does, which is made of it.
+        padded = transforms.functional.center_crop(small, [size, size])
+        ours = Preprocess(size, (0, 0, 0), (1, 1, 1), resize_mode="longest")(picture)
+        assert torch.equal(ours, transforms.functional.to_tensor(padded)), picture.size
+
+
+@given(
+    st.integers(1, 300),
+    st.integers(1, 300),
+    st.integers(1, 65),
+    st.sampled_from(["shortest", "squash", "longest"]),
+    st.sampled_from(["RGB", "L", "1", "P", "LA", "RGBA", "CMYK", "YCbCr", "I;16", "F"]),
+)
+def test_any_size_and_mode_gives_the_pixels_asked_for(width, height, size, resize_mode, mode):
+    pixels = Preprocess(size, (0, 0, 0), (1, 1, 1), resize_mode=resize_mode)(Image.new(mode, (width, height)))
+    assert pixels.shape == (3, size, size)
+    assert pixels.dtype == torch.float32
+    assert 0 <= pixels.min() <= pixels.max() <= 1
+
+
+def test_a_picture_a_pixel_high_and_a_million_wide_needs_no_more_memory_than_another():
+    wide = Image.new("RGB", (2_000_000, 1), RED)
+    wide.paste(WHITE, (0, 0, 999_990, 1))
+    wide.paste(WHITE, (1_000_010, 0, 2_000_000, 1))
+    pixels = Preprocess(16, (0, 0, 0), (1, 1, 1))(wide)  # whole it would have 512,000,000 pixels
+    assert torch.equal(pixels * 255, torch.tensor(RED).view(3, 1, 1).expand(3, 16, 16))
+
+
+def test_bad_settings_are_one_sentence():
+    with pytest.raises(ValueError, match="size must be at least 1"):
+        Preprocess(0)
+    with pytest.raises(ValueError, match="interpolation must be one of bicubic, bilinear, got 'nearest'"):
+        Preprocess(8, interpolation="nearest")
+    with pytest.raises(ValueError, match="resize_mode must be one of"):
+        Preprocess(8, resize_mode="crop")
+    with pytest.raises(ValueError, match="expected a PIL picture, got str"):
+        Preprocess(8)("picture.png")
+    with pytest.raises(ValueError, match="no pixels"):
+        Preprocess(8)(Image.new("RGB", (0, 3)))
+    config = {"image_resolution": 8, "image_mean": [0, 0, 0], "image_std": None, "resize_mode": "squash"}
+    assert Preprocess.from_config(config) == Preprocess(8, (0, 0, 0), resize_mode="squash")
+
+
+def stored(picture, format="PNG", **options):
+    file = io.BytesIO()
+    picture.save(file, format, **options)
+    return file.getvalue()
+
+
+def half_and_half(mode, left, right):
+    picture = Image.new(mode, (32, 16), right)
+    picture.paste(left, (0, 0, 16, 16))
+    return picture
+
+
+def palette_picture():
+    picture = half_and_half("P", 0, 1)
+    picture.putpalette([*RED, 0, 0, 0])
+    return picture
+
+
+def sixteen_bits():
+    levels = np.full((16, 32), 200 * 257, dtype=np.uint16)
+    levels[:, 16:] = 255  # a sliver of light, which Pillow's own conversion makes white
+    return Image.fromarray(levels)
+
+
+GREY, BLACK = (200,) * 3, (0, 0, 0)
+KINDS = {
+    "grey": (stored(half_and_half("L", 200, 0)), GREY, BLACK),
+    "1 bit": (stored(half_and_half("1", 1, 0)), WHITE, BLACK),
+    "16-bit PNG": (stored(sixteen_bits()), GREY, (1, 1, 1)),
+    "16-bit TIFF": (stored(sixteen_bits(), "TIFF"), GREY, (1, 1, 1)),
+    "16-bit PNG with a transparent level": (stored(sixteen_bits(), transparency=255), GREY, WHITE),
+    "32-bit float TIFF": (stored(half_and_half("F", 200 / 255, 1), "TIFF"), GREY, WHITE),
+    "CMYK JPEG": (stored(half_and_half("CMYK", (0, 0, 0, 55), (0, 0, 0, 255)), "JPEG"), GREY, BLACK),
+    "palette": (stored(palette_picture()), RED, BLACK),
+    "palette with a transparent entry": (stored(palette_picture(), transparency=1), RED, WHITE),
+    "grey with alpha": (stored(half_and_half("LA", (200, 255), (0, 0))), GREY, WHITE),
+    "alpha": (stored(half_and_half("RGBA", (*RED, 255), (0, 0, 0, 0))), RED, WHITE),
+    "half transparent": (stored(half_and_half("RGBA", (*RED, 255), (0, 0, 0, 128))), RED, (127,) * 3),
+    "colour key": (stored(half_and_half("RGB", RED, (1, 2, 3)), transparency=(1, 2, 3)), RED, WHITE),
+    "WebP with alpha": (
+        stored(half_and_half("RGBA", (*RED, 255), (0, 0, 0, 0)), "WEBP", lossless=True),
+        RED,
+        WHITE,
+    ),
+    "animated GIF": (
+        stored(
+            palette_picture(),
+            "GIF",
+            save_all=True,
+            append_images=[Image.new("P", (32, 16), 1)],
+        ),
+        RED,
+        BLACK,
+    ),
+    "animated and transparent GIF": (
+        stored(
+            half_and_half("RGBA", (*RED, 255), (0, 0, 0, 0)),
+            "GIF",
+            save_all=True,
+            append_images=[Image.new("RGBA", (32, 16), "blue")],
+        ),
+        RED,
+        WHITE,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_picture_opens_rightly(kind):
+    content, left, right = KINDS[kind]
+    picture = open_picture(content)
+    assert (picture.mode, picture.size) == ("RGB", (32, 16))
+    assert np.allclose([picture.getpixel((4, 8)), picture.getpixel((28, 8))], [left, right], atol=3)
+
+
+@pytest.mark.parametrize("orientation", range(10))
+def test_exif_turns_a_picture_upright(orientation):
+    upright = Image.fromarray(np.arange(0, 240, 10, dtype=np.uint8).repeat(3).reshape(4, 6, 3))
+    # What undoes each orientation, 1 to 8; others mean nothing.
+    lying = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
+    as_taken = upright.transpose(lying[orientation]) if orientation in lying else upright
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for format in ("PNG", "TIFF"):
+        assert np.array_equal(open_picture(stored(as_taken, format, exif=exif)), upright), format
+    jpeg = open_picture(stored(as_taken, "JPEG", exif=exif, quality=100, subsampling=0))
+    assert np.abs(np.array(jpeg, dtype=int) - upright).max() < 8
+    assert np.array_equal(open_picture(stored(upright, exif=b"Exif\0\0nonsense")), upright)
+
+
+def test_what_is_no_picture_is_one_sentence(tmp_path, monkeypatch):
+    path = tmp_path / "picture.png"
+    with pytest.raises(FileNotFoundError, match=r"the picture .*picture\.png does not exist"):
+        open_picture(path)
+    with pytest.raises(IsADirectoryError, match="is a folder"):
+        open_picture(tmp_path)
+    for content in (b"", b"hello", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"picture\.png is not a picture; expected a PNG"):
+            open_picture(str(path))
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8))
+    for format in ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF"):
+        path.write_bytes(stored(noise, format)[:-900])
+        with path.open("rb") as file, pytest.raises(ValueError, match=r"picture\.png is (damaged|not a pic)"):
+            open_picture(file)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    for side in (40, 50):  # Pillow itself only warns of the first
+        with pytest.raises(ValueError, match=r"is refused: it has more than 1,000 pixels"):
+            open_picture(stored(Image.new("L", (side, side))))
+    assert open_picture(stored(Image.new("L", (1, 1), 7))).getpixel((0, 0)) == (7, 7, 7)
+
+
+@given(st.sampled_from(sorted(KINDS)), st.data())
+def test_a_damaged_picture_is_a_picture_or_one_sentence(kind, data):
+    content = bytearray(KINDS[kind][0])
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        assert open_picture(bytes(content)).mode == "RGB"
+    except ValueError as error:
+        assert str(error).startswith("the picture is ")
