@@ -13,6 +13,10 @@ HERE = Path(__file__).parent
 
 
 @cache
+def _table() -> dict[str, dict[str, Any]]:
+    return json.loads((HERE / "models.json").read_text(encoding="utf-8"))
+
+
 def known_models(task: str | None = None) -> dict[str, dict[str, Any]]:
     """name -> its entry, of all models or of those for one task.
 
@@ -20,8 +24,7 @@ def known_models(task: str | None = None) -> dict[str, dict[str, Any]]:
     in "files". "files": name -> "url", "sha256" (hexadecimal) and "megabytes" (10^6 bytes) of a published file;
     "source" and "licence" say whose they are. "knows": the world the model was shown, if it is not the whole one.
     """
-    models = json.loads((HERE / "models.json").read_text(encoding="utf-8"))
-    return {name: entry for name, entry in models.items() if task is None or task in entry["tasks"]}
+    return {name: entry for name, entry in _table().items() if task is None or task in entry["tasks"]}
 
 
 def model_entry(name: str, task: str | None = None) -> dict[str, Any]:

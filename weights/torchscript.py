@@ -51,6 +51,10 @@ EMPTY = {"EMPTY_TUPLE": tuple, "EMPTY_LIST": list, "EMPTY_DICT": dict}
 DAMAGED = "is damaged or not whole; fetch or copy it again"
 
 
+class Unreadable(ValueError):
+    """Why an archive is refused: a sentence that lacks only the file's name before it."""
+
+
 @dataclass
 class Named:
     """What a pickle calls by its name: a class, a function, a kind of storage. Nothing is imported for it."""
@@ -69,7 +73,7 @@ class ScriptObject:
 def read_archive(path: Path) -> dict[str, Tensor]:
     """Parameters and buffers under the names, and in the order, of `torch.jit.load(path).state_dict()`.
 
-    Raises ValueError for a damaged archive and for one that asks for anything but tensors.
+    Raises Unreadable for a damaged archive and for one that asks for anything but tensors.
     """
     with path.open("rb") as file, zipfile.ZipFile(file) as archive:
         content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
@@ -83,19 +87,19 @@ def read_archive(path: Path) -> dict[str, Tensor]:
                     weights |= _weight_names(module, _text(archive, info).decode("utf-8", "replace"))
             root = follow(pickle, lambda kind, key: _storage(content, entries[f"data/{key}"], kind))
             if not isinstance(root, ScriptObject):
-                raise ValueError("is a TorchScript archive without a module")
+                raise Unreadable("is a TorchScript archive without a module")
             return _collect(root, weights)
-        except ValueError:
+        except Unreadable:
             raise
         except Exception:
             # What a damaged description brings about depends on where it is damaged.
-            raise ValueError(DAMAGED) from None
+            raise Unreadable(DAMAGED) from None
 
 
 def follow(pickle: bytes, storage: Callable[[str, str], Tensor]) -> Any:
     """The value that a pickle describes, made of plain values, ScriptObjects and tensors.
 
-    storage(kind, key) gives the flat tensor of a storage. Raises ValueError for any name that weights have no use for.
+    storage(kind, key) gives the flat tensor of a storage. Raises Unreadable for any name that weights have no use for.
     """
     stack: list[Any] = []
     marks: list[int] = []
@@ -149,13 +153,13 @@ def follow(pickle: bytes, storage: Callable[[str, str], Tensor]) -> Any:
                 _, kind, key, *_ = stack.pop()
                 stack.append(storage(kind.name, key))
             case other:
-                raise ValueError(f"is no TorchScript archive as torch writes them ({other} in its data.pkl)")
-    raise ValueError(DAMAGED)
+                raise Unreadable(f"is no TorchScript archive as torch writes them ({other} in its data.pkl)")
+    raise Unreadable(DAMAGED)
 
 
 def _named(name: str) -> Named:
     if not name.startswith("__torch__.") and name not in (TENSOR, DICT, *SAME, *STORAGES):
-        raise ValueError(
+        raise Unreadable(
             f"asks to run {name}, which weights have no use for; it was not run, give a file that holds weights alone"
         )
     return Named(name)
@@ -179,11 +183,11 @@ def _storage(content: mmap.mmap, info: zipfile.ZipInfo, kind: str) -> Tensor:
     # The local header, in which the name and the padding may be longer than in the directory.
     head = content[info.header_offset : info.header_offset + 30]
     if head[:4] != b"PK\x03\x04" or info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
-        raise ValueError(DAMAGED)
+        raise Unreadable(DAMAGED)
     start = info.header_offset + 30 + sum(struct.unpack("<HH", head[26:30]))
     count = info.file_size // dtype.itemsize
     if start + info.file_size > len(content):
-        raise ValueError(DAMAGED)
+        raise Unreadable(DAMAGED)
     return (
         torch.frombuffer(content, dtype=dtype, count=count, offset=start)
         if count
@@ -193,7 +197,7 @@ def _storage(content: mmap.mmap, info: zipfile.ZipInfo, kind: str) -> Tensor:
 
 def _text(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
     if info.file_size > MAX_PICKLE:
-        raise ValueError(f"has {info.file_size / 1e6:,.0f} MB where its weights should only be described")
+        raise Unreadable(f"has {info.file_size / 1e6:,.0f} MB where its weights should only be described")
     return archive.read(info)
 
 
@@ -218,7 +222,7 @@ def _collect(root: ScriptObject, weights: dict[str, list[str]]) -> dict[str, Ten
         prefix, module = waiting.pop()
         visited += 1
         if visited > MAX_MODULES or prefix.count(".") > MAX_DEPTH:
-            raise ValueError("describes a module that never ends")
+            raise Unreadable("describes a module that never ends")
         for name in weights[module.class_name]:
             value = module.attributes.get(name)
             if isinstance(value, torch.Tensor):

@@ -61,6 +61,8 @@ class Transfer:
         self.url, self.partial, self.sha256 = url, partial, sha256
         self.patience, self.report = patience, report
         self.have, self.total, self.hash = 0, None, hashlib.sha256()
+        # Made anew, it knows the proxies of this moment.
+        self.opener = urllib.request.build_opener()
         self.answered = False
         self.patched = False
         self.validator: str | None = None
@@ -128,9 +130,8 @@ class Transfer:
             if self.validator:
                 headers["If-Range"] = self.validator
         try:
-            response = urllib.request.urlopen(
-                urllib.request.Request(self.url, headers=headers), timeout=self.patience.timeout
-            )
+            request = urllib.request.Request(self.url, headers=headers)
+            response = self.opener.open(request, timeout=self.patience.timeout)
         except urllib.error.HTTPError as error:
             with error:
                 return self._refused(error)
