@@ -58,7 +58,9 @@ class ClipModel:
         device = best_device() if device == "auto" else torch.device(device)
         dtype = best_dtype(device) if dtype == "auto" else dtype
         encoder, tokenizer = _load(os.fspath(model), progress)
-        return cls(encoder.to(device, dtype).requires_grad_(False), tokenizer, os.fspath(model))
+        # As any module: diffusers' own `to` warns of layers that this network has not.
+        torch.nn.Module.to(encoder.requires_grad_(False), device, dtype)
+        return cls(encoder, tokenizer, os.fspath(model))
 
     def save_pretrained(self, folder: str | os.PathLike) -> None:
         """Write `config.json`, weights and `tokenizer.json` as `from_pretrained` reads them."""

@@ -2,7 +2,7 @@
 
 import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
@@ -21,6 +21,12 @@ def create(
         float | None, typer.Option(help="How closely to follow the words.  [default: the model's]")
     ] = None,
     model: Annotated[str, typer.Option(help="A model's name, or the folder of one.")] = "mini",
+    best_of: Annotated[
+        int | None,
+        typer.Option(
+            help="Draw so many and keep the -n that fit the words best, by mini's CLIP.", show_default=False
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option("-o", help="The file to write.  [default: a new one named after the prompt]"),
@@ -34,7 +40,8 @@ def create(
         room("pipelines.picture_files"),
     )
     request.check_prompts(prompt)
-    request.check_seed(seed, request.check_count(count))
+    drawn = _drawn(request.check_count(count), best_of)
+    request.check_seed(seed, drawn)
     if steps is not None:
         request.check_steps(steps)
     if guidance is not None:
@@ -46,23 +53,57 @@ def create(
         if hint:
             typer.echo(f"hint: {model} draws this, but {hint}", err=True)
 
-    images, settings = _sample(prompt, count, seed, steps, guidance, model)
+    made = _sample(prompt, drawn, seed, steps, guidance, model)
+    if best_of is not None:
+        made = _best(prompt, made, count)
     target = output or files.free_name(prompt, Path.cwd())
-    pictures = [(target, images[0], settings)]
+    pictures = [(target, made[0].image, made[0].settings)]
     if count > 1:
-        sheet = room("toybox.sheet").contact_sheet(images)
-        pictures = [(target, sheet, {**settings, "seed": f"{seed} to {seed + count - 1}"})]
-        for i, image in enumerate(images, start=seed):
-            beside = target.with_name(f"{target.stem}-seed{i}{target.suffix}")
-            pictures.append((beside, image, {**settings, "seed": str(i)}))
+        sheet = room("toybox.sheet").contact_sheet([one.image for one in made])
+        seeds = ", ".join(str(one.seed) for one in made) if best_of else f"{seed} to {seed + count - 1}"
+        pictures = [(target, sheet, {**made[0].settings, "seed": seeds})]
+        for one in made:
+            beside = target.with_name(f"{target.stem}-seed{one.seed}{target.suffix}")
+            pictures.append((beside, one.image, one.settings))
     clean_up_on_interrupt()
     files.save_pictures(pictures)
     for path, *_ in pictures:
         typer.echo(path.resolve())
 
 
-def _sample(prompt, count, seed, steps, guidance, model) -> tuple[list, dict[str, str]]:
-    """The pictures, and what made them as text."""
+class Made(NamedTuple):
+    """A picture, its seed, and what made it as text."""
+
+    seed: int
+    image: Any
+    settings: dict[str, str]
+
+
+def _drawn(count: int, best_of: int | None) -> int:
+    """How many pictures to draw. Raises ValueError for fewer than are to be kept, and for more than 10,000."""
+    if best_of is not None and not count <= best_of <= 10_000:
+        raise ValueError(
+            f"--best-of must be a whole number from {count}, the pictures to keep, to 10000, not {best_of}"
+        )
+    return best_of or count
+
+
+def _best(prompt: str, made: list[Made], count: int) -> list[Made]:
+    """The `count` pictures that fit best, best first; prints all scores."""
+    ranking, clip = room("pipelines.ranking"), room("clip.model").ClipModel.from_pretrained("mini")
+    scores = ranking.clip_scores(clip, prompt, [one.image for one in made])
+    order = ranking.best(scores, len(scores))
+    for place, i in enumerate(order):
+        kept = "  kept" if place < count else ""
+        typer.echo(f"seed {made[i].seed}: CLIP score {scores[i]:.3f}{kept}", err=True)
+    return [
+        made[i]._replace(settings={**made[i].settings, "clip_score": f"{scores[i]:.4f}"})
+        for i in order[:count]
+    ]
+
+
+def _sample(prompt, count, seed, steps, guidance, model) -> list[Made]:
+    """The pictures of so many seeds, in their order."""
     pipelines = room("pipelines")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -82,11 +123,11 @@ def _sample(prompt, count, seed, steps, guidance, model) -> tuple[list, dict[str
                 guidance_scale=guidance,
                 seed=seed + first,
             ).images
-    return images, {
+    settings = {
         "prompt": prompt,
-        "seed": str(seed),
         "model": model,
         "steps": str(pipe.config["num_inference_steps"] if steps is None else steps),
         "guidance": str(pipe.config["guidance_scale"] if guidance is None else guidance),
         "version": f"maquette {__version__}",
     }
+    return [Made(seed + i, image, {**settings, "seed": str(seed + i)}) for i, image in enumerate(images)]
