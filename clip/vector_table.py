@@ -113,7 +113,7 @@ class VectorTable:
         if self._held is None or self._held[0] != version:
             self._held = None
             if self.count() * self.dim * 4 > IN_MEMORY:
-                return self._nearest_on_disk(vector, k)
+                return self.nearest_on_disk(vector, k)
             read = self._read(["path", "vector"], _READABLE)
             matrix = self._matrix(read)
             # LanceDB keeps no checksums; this much it costs nothing to see.
@@ -126,7 +126,8 @@ class VectorTable:
         found = zip(paths.take(best).to_pylist(), scores[best].tolist(), strict=True)
         return sorted(found, key=lambda hit: (-hit[1], hit[0]))
 
-    def _nearest_on_disk(self, vector: np.ndarray, k: int) -> list[tuple[str, float]]:
+    def nearest_on_disk(self, vector: np.ndarray, k: int) -> list[tuple[str, float]]:
+        """The same by LanceDB's scan, which holds nothing in memory; exact as well."""
         with self._errors():
             search = self._table.search(vector.astype(np.float32), vector_column_name="vector")
             search = search.distance_type("dot").where(_READABLE, prefilter=True)
