@@ -1,8 +1,10 @@
 """How often mini draws what it was asked for: every (colour, thing) pair, judged by Toybox's classifier.
 
     python benchmarks/mini_glide.py --model mini --seeds 2 --sheet sheet.png
+    python benchmarks/mini_glide.py --best-of 8 --pictures runs/best-of
 
-Prints a table, with the pairs that training never showed apart, and one line of JSON.
+Prints a table, with the pairs that training never showed apart, and one line of JSON. With --best-of it draws that many
+pictures of each pair, seeds 0, 1, …, and compares the first, and all, with the one that mini's CLIP likes best.
 """
 
 import argparse
@@ -11,10 +13,13 @@ import time
 from pathlib import Path
 
 import maquette
-from maquette.pipelines.picture_files import check_output
+import torch
+from maquette.clip import ClipModel
+from maquette.pipelines.picture_files import check_output, save_pictures
 from maquette.toybox import COLOURS, THINGS, is_held_out
 from maquette.toybox.judge import Judge
 from maquette.toybox.sheet import contact_sheet
+from PIL import Image
 from tqdm import tqdm
 
 PAIRS = [(thing, colour) for thing in THINGS for colour in COLOURS]
@@ -29,6 +34,11 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="mini", help="a model's name or folder")
     parser.add_argument("--seeds", type=int, default=2, help="pictures per pair")
+    parser.add_argument("--best-of", type=int, help="pictures per pair, of which CLIP chooses one")
+    parser.add_argument("--clip", default="mini", help="the CLIP that chooses: a model's name or folder")
+    parser.add_argument(
+        "--pictures", type=Path, help="keep the pictures here, and draw only those that are not there"
+    )
     parser.add_argument("--steps", type=int, help="sampling steps (default: the pipeline's)")
     parser.add_argument("--guidance", type=float, help="guidance scale (default: the pipeline's)")
     parser.add_argument("--batch", type=int, default=44, help="pictures per call")
@@ -39,6 +49,49 @@ def arguments() -> argparse.Namespace:
     if args.sheet:
         check_output(Path(args.sheet))
     return args
+
+
+def drawn(pipe, wanted: list[tuple[str, str]], settings: dict, args) -> list[Image.Image]:
+    """A picture of each wanted pair, number i of seed i; those that are in the folder already are read from it."""
+    images, missing = {}, []
+    for i in range(len(wanted)):
+        path = args.pictures and args.pictures / f"{i:05d}.png"
+        if path and path.is_file():
+            images[i] = Image.open(path).convert("RGB")
+        else:
+            missing.append(i)
+    if args.pictures:
+        args.pictures.mkdir(parents=True, exist_ok=True)
+    for first in tqdm(range(0, len(missing), args.batch), unit="batch"):
+        numbers = missing[first : first + args.batch]
+        generators = [torch.Generator().manual_seed(i) for i in numbers]
+        made = pipe([words(*wanted[i]) for i in numbers], generator=generators, **settings).images
+        for i, image in zip(numbers, made, strict=True):
+            images[i] = image
+            if args.pictures:
+                save_pictures([(args.pictures / f"{i:05d}.png", image, {})])
+    return [images[i] for i in range(len(wanted))]
+
+
+def compare_best(images: list[Image.Image], args) -> dict:
+    """Both-right rates by the judge: of the first picture of each pair, of all, and of the one CLIP likes best."""
+    clip, count = ClipModel.from_pretrained(args.clip), len(PAIRS)
+    found = Judge.load().name(images)
+    rounds = range(args.best_of)
+    vectors = clip.embed_images(images).view(args.best_of, count, -1)
+    texts = clip.embed_texts([words(*pair) for pair in PAIRS])
+    chosen = (vectors * texts).sum(-1).argmax(0).tolist()
+    right = [[found[r * count + i] == pair for r in rounds] for i, pair in enumerate(PAIRS)]
+    results = {"model": args.model, "clip": args.clip, "prompts": count, "best_of": args.best_of}
+    print(f"{'pairs':8} {'prompts':>8} {'best of 1':>10} {'any one':>10} {f'best of {args.best_of}':>10}")
+    for name, held_out in (("all", (False, True)), ("train", (False,)), ("novel", (True,))):
+        some = [i for i, pair in enumerate(PAIRS) if is_held_out(*pair) in held_out]
+        first = sum(right[i][0] for i in some) / len(some)
+        any_one = sum(sum(right[i]) for i in some) / len(some) / args.best_of
+        best = sum(right[i][chosen[i]] for i in some) / len(some)
+        print(f"{name:8} {len(some):8} {first:10.1%} {any_one:10.1%} {best:10.1%}")
+        results[name] = {"best_of_1": round(first, 4), "any_one": round(any_one, 4), "best": round(best, 4)}
+    return results
 
 
 def main() -> None:
@@ -53,12 +106,13 @@ def main() -> None:
         "num_inference_steps": pipe.config["num_inference_steps"] if args.steps is None else args.steps,
         "guidance_scale": pipe.config["guidance_scale"] if args.guidance is None else args.guidance,
     }
-    wanted = PAIRS * args.seeds
-    images, began = [], time.perf_counter()
-    for first in tqdm(range(0, len(wanted), args.batch), unit="batch"):
-        prompts = [words(*pair) for pair in wanted[first : first + args.batch]]
-        images += pipe(prompts, seed=first, **settings).images
+    wanted = PAIRS * (args.best_of or args.seeds)
+    began = time.perf_counter()
+    images = drawn(pipe, wanted, settings, args)
     seconds = (time.perf_counter() - began) / len(images)
+    if args.best_of:
+        print(json.dumps(compare_best(images, args) | settings))
+        return
 
     found = Judge.load().name(images)
     results = {"model": args.model, **settings, "seconds_per_picture": round(seconds, 3)}

@@ -29,7 +29,13 @@ def _hide_torchvision_of_another_torch() -> None:
 
 _hide_torchvision_of_another_torch()
 
-_EXPORTS = {"pipeline": "pipelines", "GlidePipeline": "pipelines"}
+_EXPORTS = {
+    "ClipEncoder": "clip",
+    "ClipModel": "clip",
+    "GlidePipeline": "pipelines",
+    "ZeroShotClassifier": "clip",
+    "pipeline": "pipelines",
+}
 
 
 def __getattr__(name: str):

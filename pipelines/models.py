@@ -2,33 +2,44 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
 from ..weights import bundled_folder, known_models
+from ..weights.table import nearest
 
-TASKS = ("text-to-image",)
+TASKS = ("text-to-image", "zero-shot-image-classification")
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
 def pipeline(task: str, model: str | os.PathLike = "mini", *, dtype: Any = "auto", device: Any = "auto"):
-    """The pipeline for a task, ready to call.
+    """The pipeline for a task, ready to call: a GlidePipeline or a ZeroShotClassifier.
 
-    task: "text-to-image". model: a known name, or a folder that a pipeline or a training wrote.
+    task: "text-to-image" or "zero-shot-image-classification". model: a known name, or a folder that a pipeline or a
+    training wrote; for the second task also everything else that `ClipModel.from_pretrained` takes.
     dtype: a torch dtype, or "auto" for bfloat16 where the machine multiplies it natively and float32 elsewhere.
     device: a torch device, or "auto" for a GPU if there is one.
     Raises ValueError for an unknown task or model or damaged weights, FileNotFoundError for missing files.
     """
+    check_task(task)
+    if task == "zero-shot-image-classification":
+        from ..clip import ZeroShotClassifier
+
+        return ZeroShotClassifier.from_pretrained(model, dtype=dtype, device=device)
     folder = find_model(task, model)
     from .glide import GlidePipeline
 
     return GlidePipeline.from_pretrained(folder, dtype=dtype, device=device)
+
+
+def check_task(task: str) -> None:
+    """Raises ValueError that names the known tasks."""
+    if task not in TASKS:
+        raise ValueError(f"unknown task {task!r}{nearest(str(task), TASKS)}; known are {', '.join(TASKS)}")
 
 
 def find_model(task: str, model: str | os.PathLike = "mini") -> Path:
@@ -36,9 +47,8 @@ def find_model(task: str, model: str | os.PathLike = "mini") -> Path:
 
     Raises ValueError for an unknown task or model or a damaged file, FileNotFoundError for a missing one.
     """
-    if task not in TASKS:
-        raise ValueError(f"unknown task {task!r}{_nearest(str(task), TASKS)}; known are {', '.join(TASKS)}")
-    models, name = known_models(), os.fspath(model)
+    check_task(task)
+    models, name = known_models(task), os.fspath(model)
     if name in models:
         folder = bundled_folder(name, task)
     elif os.path.isdir(name):
@@ -49,7 +59,7 @@ def find_model(task: str, model: str | os.PathLike = "mini") -> Path:
         )
     else:
         raise ValueError(
-            f"unknown model {name!r}{_nearest(name, models)}; known are {', '.join(models)}, "
+            f"unknown model {name!r}{nearest(name, models)}; known are {', '.join(models)}, "
             "or give the path of a model's folder"
         )
     check_folder(folder)
@@ -95,8 +105,3 @@ def read_json(path: Path) -> dict[str, Any]:
 def _check_exists(path: Path) -> None:
     if not path.is_file():
         raise FileNotFoundError(f"the model folder is not whole: {path} is missing; fetch or copy it again")
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    found = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
-    return f" (did you mean {found[0]!r}?)" if found else ""

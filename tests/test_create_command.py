@@ -1,6 +1,7 @@
 """`maquette create` and the other commands: files, exit codes, and one sentence for everything that goes wrong."""
 
 import os
+import re
 import resource
 import shutil
 import signal
@@ -53,6 +54,24 @@ def test_a_picture_carries_its_settings(create, model, tmp_path):
         "version": picture.text["version"],
     }
     assert picture.text["version"].startswith("maquette 0.")
+
+
+def test_best_of_keeps_what_clip_scores_highest(create, tmp_path):
+    code, lines, err = create("a red chair", "--best-of", 4, "-n", 2, "--seed", 3, "-o", "best.png")
+    scores = {
+        int(seed): float(score) for seed, score in re.findall(r"seed (\d+): CLIP score (-?[\d.]+)", err)
+    }
+    assert code == 0 and sorted(scores) == [3, 4, 5, 6]
+    order = sorted(scores, key=lambda seed: -scores[seed])
+    first, second = order[:2]
+    assert err.count("kept") == 2
+    assert [os.path.basename(line) for line in lines] == [
+        "best.png", f"best-seed{first}.png", f"best-seed{second}.png",
+    ]  # fmt: skip
+    kept = Image.open(lines[1])
+    assert float(kept.text["clip_score"]) == pytest.approx(scores[first], abs=6e-4)
+    create("a red chair", "--seed", first, "-o", "alone.png")
+    assert np.abs(np.asarray(kept, int) - np.asarray(Image.open(tmp_path / "alone.png"), int)).max() <= 1
 
 
 def test_several_pictures_make_a_sheet_and_stand_beside_it(create, tmp_path):

@@ -16,6 +16,7 @@ HEAVY = {"torch", "diffusers", "transformers", "trimesh", "PIL"}
         "from maquette.__main__ import main; main(['--help'])",
         "from maquette.__main__ import main; main(['create', '--help'])",
         "from maquette.__main__ import main; assert main(['create', '']) == 2",
+        "import maquette.clip, maquette.weights",
     ],
 )
 def test_nothing_heavy_is_imported_before_it_is_needed(code):
@@ -25,7 +26,7 @@ def test_nothing_heavy_is_imported_before_it_is_needed(code):
 
 
 def test_public_names_are_found():
-    assert {"pipeline", "GlidePipeline"} <= set(dir(maquette))
+    assert {"pipeline", "GlidePipeline", "ClipModel", "ZeroShotClassifier"} <= set(dir(maquette))
     assert maquette.pipeline is maquette.pipelines.pipeline
     assert maquette.GlidePipeline is maquette.pipelines.GlidePipeline
     with pytest.raises(AttributeError, match="no attribute 'paint'"):
