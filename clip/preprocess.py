@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TypeVar
 
 import numpy as np
 import torch
@@ -33,6 +33,9 @@ _UPRIGHT = {
     7: Transpose.TRANSVERSE,
     8: Transpose.ROTATE_90,
 }
+
+
+Kind = TypeVar("Kind", bound="Preprocess")
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class Preprocess:
             )
 
     @classmethod
-    def from_config(cls, config: Mapping) -> "Preprocess":
+    def from_config(cls: type[Kind], config: Mapping) -> Kind:
         """What the config of a `ClipEncoder` says of its pictures."""
         return cls(
             config["image_resolution"],
