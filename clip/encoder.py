@@ -106,7 +106,8 @@ class ClipEncoder(ModelMixin, ConfigMixin):
             transformer_width**-0.5 * torch.randn(transformer_width, embed_dim)
         )
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
-        self.logit_bias = nn.Parameter(torch.tensor(-10.0)) if logit_bias else None
+        # Not by assignment: the config has an entry of this name, which diffusers shows as an attribute.
+        self._parameters["logit_bias"] = nn.Parameter(torch.tensor(-10.0)) if logit_bias else None
         self._initialise()
 
     def _initialise(self) -> None:
@@ -125,6 +126,11 @@ class ClipEncoder(ModelMixin, ConfigMixin):
                 nn.init.normal_(block.mlp.c_proj.weight, std=width**-0.5 * depth)
                 for layer in (block.attn.out_proj, block.mlp.c_fc, block.mlp.c_proj):
                     nn.init.zeros_(layer.bias)
+
+    @property
+    def logit_bias(self) -> nn.Parameter | None:
+        """What the sigmoid loss adds to the scaled products; None for a model of the softmax loss."""
+        return self._parameters["logit_bias"]
 
     @classmethod
     def from_original(cls, state_dict: Mapping[str, Tensor], config: dict | None = None) -> "ClipEncoder":
