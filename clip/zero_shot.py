@@ -79,6 +79,7 @@ class ZeroShotClassifier:
         several: list = [pictures] if one else list(pictures)  # type: ignore[arg-type]
         if not several:
             raise ValueError("there are no pictures; give at least one")
+        self.label_vectors(labels)  # first, as a label may be too long
         vectors = self.model.embed_images(several, batch_size=batch_size)
         results = self.rank(vectors, labels, top_k=top_k)
         return results[0] if one else results
@@ -98,8 +99,8 @@ class ZeroShotClassifier:
     def probabilities(self, vectors: Tensor, labels: Sequence[str] | None = None) -> Tensor:
         """Probabilities [N, labels] for vectors [N, D] of length 1."""
         logits = self.model.logit_scale * vectors @ self.label_vectors(labels).T
-        bias = self.model.encoder.logit_bias
-        return logits.softmax(dim=-1) if bias is None else (logits + float(bias)).sigmoid()
+        bias = self.model.logit_bias
+        return logits.softmax(dim=-1) if bias is None else (logits + bias).sigmoid()
 
     def label_vectors(self, labels: Sequence[str] | None = None) -> Tensor:
         """The vectors [labels, D] of labels, length 1; computed on first use."""

@@ -43,6 +43,7 @@ def classify(
     classifier = room("clip.zero_shot").ZeroShotClassifier.from_pretrained(
         model, labels=given_labels, templates=sentences
     )
+    classifier.label_vectors()
     embedded = sources.embed_sources(classifier.model, found, progress=len(found) > 100)
     ranked = classifier.rank(embedded.vectors, top_k=top or (None if as_json else SHOWN))
     results = dict(zip(embedded.kept, ranked, strict=True)) | dict(embedded.skipped)
