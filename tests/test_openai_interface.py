@@ -1,0 +1,138 @@
+"""OpenAI's interface: what was written for their package runs, and computes what an archive's own code computes."""
+
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from maquette import clip
+from openai_archive import write_archive
+from PIL import Image
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+COLOURS = {"blue": (20, 40, 220), "green": (30, 180, 50), "red": (220, 40, 30)}
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory):
+    """The path of a checkpoint in OpenAI's format, and the same as TorchScript runs it."""
+    path = tmp_path_factory.mktemp("openai") / "small.pt"
+    return path, write_archive(path)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """Noisy pictures of three colours, in train/COLOUR and test/COLOUR."""
+    folder, random = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
+    for part, number in {"train": 8, "test": 3}.items():
+        for name, colour in COLOURS.items():
+            (folder / part / name).mkdir(parents=True)
+            for i in range(number):
+                noisy = random.normal(colour, 30, (40, 50, 3)).clip(0, 255).astype(np.uint8)
+                Image.fromarray(noisy).save(folder / part / name / f"{i}.png")
+    return folder
+
+
+def close(ours, theirs):
+    return torch.allclose(ours, theirs, atol=1e-4, rtol=1e-4)
+
+
+def run_example(monkeypatch, capsys, name, *arguments):
+    monkeypatch.syspath_prepend(EXAMPLES)
+    monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+    runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+    return capsys.readouterr().out
+
+
+def test_label_probabilities(archive, pictures):
+    path, theirs = archive
+    model, preprocess = clip.load(str(path), device="cpu")
+    with Image.open(pictures / "test" / "red" / "0.png") as picture:
+        image = preprocess(picture).unsqueeze(0).to("cpu")
+    text = clip.tokenize(["a diagram", "a dog", "a cat"]).to("cpu")
+    with torch.no_grad():
+        assert close(model.encode_image(image), theirs.encode_image(image))
+        assert close(model.encode_text(text), theirs.encode_text(text))
+        logits_per_image, logits_per_text = model(image, text)
+        expected = theirs(image, text)
+    assert close(logits_per_image, expected[0])
+    assert close(logits_per_text, expected[1])
+    assert logits_per_image.softmax(dim=-1).cpu().numpy().shape == (1, 3)
+
+
+def test_zero_shot_example(archive, pictures, monkeypatch, capsys):
+    path, theirs = archive
+    arguments = ("--model", path, "--data", pictures / "test", "--picture", 4)
+    printed = run_example(monkeypatch, capsys, "clip_zero_shot.py", *arguments)
+    assert "It is of class green." in printed
+
+    _, preprocess = clip.load(path, "cpu")
+    with Image.open(pictures / "test" / "green" / "1.png") as picture, torch.no_grad():
+        image = theirs.encode_image(preprocess(picture)[None])
+        text = theirs.encode_text(clip.tokenize([f"a photo of a {name}" for name in COLOURS]))
+    likeness = (100 * torch.cosine_similarity(image, text)).softmax(dim=0)
+    found = {name: float(percent) for name, percent in re.findall(r"^ +(\w+): ([\d.]+)%$", printed, re.M)}
+    assert list(found) == [list(COLOURS)[i] for i in likeness.argsort(descending=True)]
+    assert [found[name] for name in COLOURS] == pytest.approx((100 * likeness).tolist(), abs=0.1)
+
+
+def test_linear_probe_example(archive, pictures, monkeypatch, capsys):
+    printed = run_example(
+        monkeypatch, capsys, "clip_linear_probe.py", "--model", archive[0], "--data", pictures, "--C", 10
+    )
+    assert printed.endswith("Accuracy = 100.000\n")
+
+
+def test_a_model_is_a_module_like_the_original(archive, tmp_path):
+    path, theirs = archive
+    model, preprocess = clip.load(path, torch.device("cpu"))
+    assert (model.visual.input_resolution, model.context_length, model.vocab_size) == (32, 77, 49408)
+    assert preprocess.size == 32
+    assert model.dtype == torch.float32
+    assert not model.training
+    assert model.logit_scale.exp().item() == pytest.approx(theirs.logit_scale.exp().item())
+    numbers = {"input_resolution", "context_length", "vocab_size"}
+    assert model.state_dict().keys() == theirs.state_dict().keys() - numbers
+
+    # Fine-tuning as people do: gradients everywhere, half-precision files, a plain state dict read back.
+    images, text = torch.randn(2, 3, 32, 32), clip.tokenize(["one", "two"])
+    per_image, per_text = model.train()(images, text)
+    loss = sum(torch.nn.functional.cross_entropy(logits, torch.arange(2)) for logits in (per_image, per_text))
+    loss.backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    torch.save({key: value.half() for key, value in model.state_dict().items()}, tmp_path / "tuned.pt")
+    again, _ = clip.load(tmp_path / "tuned.pt", "cpu")
+    assert again.dtype == torch.float32
+    with torch.no_grad():
+        assert torch.allclose(again(images, text)[0], per_image, atol=0.1)
+
+
+def test_what_load_cannot_do_is_one_sentence(archive, tmp_path, monkeypatch):
+    with pytest.warns(UserWarning, match=r"jit=True has no effect"):
+        model, _ = clip.load(archive[0], "cpu", jit=True)
+    assert not isinstance(model, torch.jit.ScriptModule)
+    with pytest.raises(ValueError, match=r"ViT-B/23 is neither a file nor .*did you mean 'ViT-B/32'"):
+        clip.load("ViT-B/23")
+    torch.save({"weight": torch.zeros(3)}, tmp_path / "other.pt")
+    with pytest.raises(ValueError, match="no CLIP"):
+        clip.load(tmp_path / "other.pt")
+    monkeypatch.setenv("MAQUETTE_OFFLINE", "1")
+    with pytest.raises(FileNotFoundError, match=re.escape(f"ViT-B-32.pt is not in {tmp_path}")):
+        clip.load("ViT-B/32", download_root=tmp_path)
+
+
+def test_names_and_tokens_are_the_originals():
+    # fmt: off
+    assert clip.available_models() == [
+        "RN50", "RN101", "RN50x4", "RN50x16", "RN50x64", "ViT-B/32", "ViT-B/16", "ViT-L/14", "ViT-L/14@336px",
+    ]
+    # fmt: on
+    tokens = clip.tokenize("a cat", context_length=5)
+    assert tokens.dtype == torch.int32
+    assert tokens.tolist() == [[49406, 320, 2368, 49407, 0]]
+    with pytest.raises(ValueError, match="truncate=True"):
+        clip.tokenize(["a cat " * 40])
+    assert clip.tokenize(["a cat " * 40], truncate=True)[0, -1] == 49407
