@@ -1,0 +1,48 @@
+"""`maquette embed`: an index of a folder's pictures, to be searched."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .rooms import clean_up_on_interrupt, room
+
+SHOWN = 20
+
+
+def embed(
+    folder: Annotated[Path, typer.Argument(help="The folder; pictures below it are found as well.")],
+    index: Annotated[Path, typer.Option(help="The index: a new folder, or one made before.")],
+    model: Annotated[
+        str | None,
+        typer.Option(help="A CLIP model's name, file or folder.  [default: the index's; mini for a new one]"),
+    ] = None,
+) -> None:
+    """Make the pictures in a folder searchable, or bring their index up to date.
+
+    Only new and changed pictures are embedded. It can be stopped at any time and goes on where it was.
+    """
+    found = open_index(index, model)
+    clean_up_on_interrupt()
+    try:
+        update = found.update(folder, progress=True)
+    except KeyboardInterrupt:
+        typer.echo(
+            f"\nstopped with {len(found):,} pictures in {index}; the same command goes on from there",
+            err=True,
+        )
+        raise typer.Exit(130) from None
+    printable = room("commands.bars").printable
+    for path, reason in update.skipped[:SHOWN]:
+        typer.echo(f"skipped {printable(path)}: {printable(reason)}", err=True)
+    if len(update.skipped) > SHOWN:
+        typer.echo(f"… and {len(update.skipped) - SHOWN:,} more", err=True)
+    typer.echo(f"{update}; {len(found):,} pictures in {index.resolve()}")
+
+
+def open_index(path: Path, model: str | None) -> Any:
+    """The index at `path`; LanceDB missing is a thing to tell the user, and no fault of the program."""
+    try:
+        return room("clip.picture_index").PictureIndex.open(path, model)
+    except ImportError as error:
+        raise ValueError(str(error)) from None

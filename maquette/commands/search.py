@@ -1,0 +1,76 @@
+"""`maquette search`: the pictures of an index that fit words or another picture."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .embed import open_index
+from .rooms import clean_up_on_interrupt, room
+
+SIDE = 192
+
+
+def search(
+    index: Annotated[Path, typer.Argument(help="An index that `maquette embed` made.")],
+    query: Annotated[str, typer.Argument(help="Words such as 'a red boat', or a picture file.")],
+    k: Annotated[int, typer.Option("-k", help="How many results.")] = 10,
+    sheet: Annotated[
+        Path | None, typer.Option(help="Also draw them side by side in this picture file.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="The index's model, if it lies somewhere else now.  [default: the index's]"),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+) -> None:
+    """Find pictures by words, or by a picture that they resemble, and print the nearest first."""
+    found, files = open_index(index, model), room("pipelines.picture_files")
+    if sheet is not None:
+        files.check_output(sheet)
+    # Words do not end like a picture's file; a name that does, and is none, is a slip.
+    by_picture = room("clip.picture_sources").is_picture(query)
+    words = query.encode("utf-8", "replace").decode()
+    hits = found.search(Path(query) if by_picture else words, k)
+    if as_json:
+        results = [{"path": str(hit.path), "score": round(hit.score, 6)} for hit in hits]
+        kind = "picture" if by_picture else "words"
+        typer.echo(json.dumps({"query": words, "kind": kind, "results": results}, indent=1))
+    else:
+        typer.echo(f"nearest to the {'picture' if by_picture else 'words'} {words}:", err=True)
+        _print_table(hits)
+    if sheet is not None:
+        picture = _sheet(hits)
+        clean_up_on_interrupt()
+        files.save_pictures([(sheet, picture, {"query": words})])
+        typer.echo(sheet.resolve(), err=as_json)
+
+
+def _print_table(hits: list[Any]) -> None:
+    lines = [f"{n:>3}  {hit.score:6.3f}  {_short(hit.path)}" for n, hit in enumerate(hits, start=1)]
+    bars = room("commands.bars")
+    bars.print_lines([f"{'':3}  {'score':>6}  picture", *map(bars.printable, lines)])
+
+
+def _short(path: Path) -> Path:
+    """The path from here, if it is below."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
+def _sheet(hits: list[Any]) -> Any:
+    """The pictures in their order; those that are gone or damaged since they were embedded stay grey."""
+    from PIL import Image, ImageOps
+
+    open_picture = room("clip.preprocess").open_picture
+    tiles = []
+    for hit in hits:
+        try:
+            tiles.append(ImageOps.contain(open_picture(hit.path), (SIDE, SIDE)))
+        except (ValueError, OSError) as error:
+            typer.echo(f"not on the sheet: {' '.join(str(error).split())}", err=True)
+            tiles.append(Image.new("RGB", (SIDE, SIDE), "lightgray"))
+    printable = room("commands.bars").printable
+    labels = [f"{hit.score:.3f} {printable(hit.path.name)}" for hit in hits]
+    return room("toybox.sheet").contact_sheet(tiles, labels=labels)
