@@ -11,6 +11,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from ..weights.load_original import load_original
+from .gradient_cache import in_chunks
 from .resnet import ModifiedResNet
 from .transformer import ACTIVATIONS, Transformer, VisionTransformer, project
 
@@ -178,25 +179,39 @@ class ClipEncoder(ModelMixin, ConfigMixin):
         return TextFeatures(project(at_end, self.ln_final, self.text_projection), self.ln_final(x))
 
     def forward(
-        self, pixels: Tensor | None = None, tokens: Tensor | None = None, other_tokens: Tensor | None = None
+        self,
+        pixels: Tensor | None = None,
+        tokens: Tensor | None = None,
+        other_tokens: Tensor | None = None,
+        chunk: int = 0,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """What a contrastive loss compares: two batches of vectors of length 1, and how cosines become logits.
 
-        Of pictures and texts or, without pictures, of texts and other texts: [N, embed_dim] twice, the factor
+        Of pictures and texts or, without pictures, of other texts and texts: [N, embed_dim] twice, the factor
         (at most 100, as in CLIP's section 2.5) and the bias, None where the model has none.
+        chunk: how many rows to compute at a time with gradient caching; 0: all at once.
         """
         if tokens is None or (pixels is None) == (other_tokens is None):
             raise ValueError("give pixels and tokens, or tokens and other_tokens")
-        texts = F.normalize(self.encode_text(tokens, with_states=False).vector, dim=-1)
+        texts = in_chunks(self, _text_vectors, tokens, chunk)
         if pixels is not None:
-            others = F.normalize(self.encode_image(pixels, with_grid=False).vector, dim=-1)
+            others = in_chunks(self, _image_vectors, pixels, chunk)
         else:
-            others = F.normalize(self.encode_text(other_tokens, with_states=False).vector, dim=-1)
+            assert other_tokens is not None
+            others = in_chunks(self, _text_vectors, other_tokens, chunk)
         return others, texts, self.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp(), self.logit_bias
 
     @property
     def _format(self) -> torch.dtype:
         return self.token_embedding.weight.dtype
+
+
+def _image_vectors(encoder: ClipEncoder, pixels: Tensor) -> Tensor:
+    return F.normalize(encoder.encode_image(pixels, with_grid=False).vector, dim=-1)
+
+
+def _text_vectors(encoder: ClipEncoder, tokens: Tensor) -> Tensor:
+    return F.normalize(encoder.encode_text(tokens, with_states=False).vector, dim=-1)
 
 
 ORIGINAL_ATTRIBUTES = {"input_resolution", "context_length", "vocab_size"}

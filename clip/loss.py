@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
-
-MAX_SCALE = 100.0
 
 
 def contrastive_loss(
@@ -41,12 +37,6 @@ def pair_logits(images: Tensor, texts: Tensor, scale: Tensor | float, bias: Tens
     """scale · images textsᵀ + bias in float32, [N, M]."""
     logits = scale * (images.float() @ texts.float().T)
     return logits if bias is None else logits + bias
-
-
-def clip_scale_(log_scale: Tensor) -> None:
-    """Bring the learned log of the scale to log(100) if a step has taken it beyond, as CLIP's training does."""
-    with torch.no_grad():
-        log_scale.clamp_(max=math.log(MAX_SCALE))
 
 
 def gathered(x: Tensor) -> Tensor:

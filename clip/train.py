@@ -1,77 +1,104 @@
-"""CLIP as a stage of training: pictures with captions go in, the contrastive loss of the whole batch comes out."""
+"""CLIP as a stage of training: pairs go in, the contrastive loss of the whole batch comes out."""
 
+import copy
 import inspect
 import io
+import math
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..training import TrainConfig
-from .encoder import ClipEncoder
-from .loss import contrastive_loss, gathered
+from .encoder import MAX_LOGIT_SCALE, ClipEncoder
+from .fine_tuning import choose_trained, merged
+from .interpolate import check_share, interpolate
+from .loss import contrastive_loss, gathered, sigmoid_loss
+from .model import ClipModel
 from .preprocess import Preprocess, open_picture
 from .tokenizer import ClipTokenizer
 
 TOYBOX_TOKENIZER = Path(__file__).parents[1] / "toybox" / "tokenizer.json"
-_OWN_KEYS = {"tokenizer": "toybox", "start_from": None}
+LOSSES = {"contrastive": contrastive_loss, "sigmoid": sigmoid_loss}
+PAIRS = ("image-text", "text-text")
+PICTURES = ("png", "jpg", "jpeg", "webp")
+_OWN_KEYS = {
+    "tokenizer": None,
+    "start_from": None,
+    "loss": "contrastive",
+    "pairs": "image-text",
+    "chunk": 0,
+    "train": "all",
+    "lora_rank": 8,
+    "interpolate": None,
+}
 
 
 class ClipStage:
-    """Trains ClipEncoder on pictures with captions. Source: CLIP (Radford et al. 2021), section 2.3.
+    """Trains ClipEncoder on pairs. Source: CLIP (Radford et al. 2021), section 2.3.
 
     The recipe's `model:` holds ClipEncoder's arguments and
-    tokenizer: "toybox", "openai" or the path of a tokenizer.json;
-    start_from: a folder with a trained network of the same layout to go on from.
+    loss: "contrastive", or "sigmoid" (SigLIP, Zhai et al. 2023), for which the model gets a bias if it has none;
+    pairs: "image-text" (`.png`, `.jpg` or `.webp`, and `.txt`) or "text-text" (`.query.txt` and `.txt`), for search
+    over texts, which leaves the image tower as it is;
+    chunk: how many pairs are computed at a time; the batch is still compared as a whole and the gradient is the same,
+    in the memory of so many, for the time of a second forward pass (0: all at once);
+    tokenizer: "toybox" (the default), "openai" or the path of a tokenizer.json.
+    To fine-tune:
+    start_from: what ClipModel.from_pretrained takes; layout and tokenizer are then its own and need not be given;
+    train: "all", "text" (the image tower is locked) or "lora" (adapters of `lora_rank`, merged when saved);
+    interpolate: what is saved has this share of the way from the start's weights to the trained ones (WiSE-FT).
     A batch is compared as a whole, over all processes: leave `micro_batch` alone.
-    Raises ValueError on unknown keys.
+    Raises ValueError on unknown keys and on values that do not go together.
     """
 
     def __init__(self, config: TrainConfig):
-        settings = {key: config.model.get(key, default) for key, default in _OWN_KEYS.items()}
-        layout = {key: value for key, value in config.model.items() if key not in _OWN_KEYS}
-        known = set(inspect.signature(ClipEncoder.__init__).parameters) - {"self", "vocab_size"}
-        if unknown := sorted(set(layout) - known):
-            names = ", ".join(sorted(known | set(_OWN_KEYS)))
-            raise ValueError(f"unknown key {unknown[0]!r} under model: in the recipe; known are {names}.")
+        self.settings = settings = _checked({**_OWN_KEYS, **config.model})
         if config.micro_batch:
-            raise ValueError("CLIP compares a batch as a whole; drop micro_batch from the recipe.")
-        self.tokenizer = _tokenizer(settings["tokenizer"])
+            raise ValueError(
+                "CLIP compares a batch as a whole; drop micro_batch from the recipe. "
+                "To save memory, give chunk under model:."
+            )
+        layout = {key: value for key, value in config.model.items() if key not in _OWN_KEYS}
         torch.manual_seed(config.seed)
-        try:
-            self.model = ClipEncoder(**layout, vocab_size=self.tokenizer.vocab_size)
-        except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
-            raise ValueError(f"model: in the recipe does not make a ClipEncoder: {error}.") from None
-        if start := settings["start_from"]:
-            if not Path(start, "config.json").is_file():
-                raise FileNotFoundError(
-                    f"start_from: {start} holds no trained network; train it first or drop the key."
-                )
-            try:
-                self.model.load_state_dict(ClipEncoder.from_pretrained(start).state_dict())
-            except RuntimeError:
-                raise ValueError(
-                    f"start_from: {start} has another layout than model: in the recipe."
-                ) from None
+        made = _started(settings, layout) if settings["start_from"] else _new(settings, layout)
+        self.model, self.tokenizer = made
+        if settings["chunk"] and not isinstance(self.model.config["vision_layers"], int):
+            raise ValueError("chunk: a ResNet's batch norm sees the whole batch; drop chunk, or train a ViT.")
+        self.start = copy.deepcopy(self.model) if settings["interpolate"] is not None else None
+        if settings["loss"] == "sigmoid" and self.model.logit_bias is None:
+            self.model.register_parameter("logit_bias", nn.Parameter(torch.tensor(-10.0)))
+            self.model.register_to_config(logit_bias=True)
+        choose_trained(self.model, settings["train"], settings["lora_rank"])
+        if settings["pairs"] == "text-text":
+            self.model.visual.requires_grad_(False)
         self.preprocess = Preprocess.from_config(self.model.config)
-        self.flops_per_sample = 3 * self._forward_flops()
+        if settings["train"] == "all" and settings["pairs"] == "image-text":
+            self.flops_per_sample = 3 * self._forward_flops()
 
     def prepare(self, sample: dict[str, Any]) -> dict[str, Any]:
-        """`png` (or `jpg`, `webp`) and `txt` of a raw sample -> pixels [3, side, side], tokens [context_length]."""
-        kind = next((kind for kind in ("png", "jpg", "jpeg", "webp") if kind in sample), "png")
+        """A raw sample -> tokens [context_length], and other_tokens alike or pixels [3, side, side]."""
+        if self.settings["pairs"] == "text-text":
+            return {"tokens": self._tokens(sample["txt"]), "other_tokens": self._tokens(sample["query.txt"])}
+        kind = next((kind for kind in PICTURES if kind in sample), "png")
         picture = open_picture(io.BytesIO(sample[kind]))
-        context = self.model.config["context_length"]
-        tokens = self.tokenizer(sample["txt"].decode(), context, truncate=True)
-        return {"pixels": self.preprocess(picture), "tokens": tokens[0]}
+        return {"pixels": self.preprocess(picture), "tokens": self._tokens(sample["txt"])}
 
     def loss(self, model, batch, generator):
-        """The symmetric cross-entropy of a batch, how often the right caption is the nearest, and the temperature."""
-        images, texts, scale, bias = model(batch["pixels"], batch["tokens"])
-        images, texts = gathered(images), gathered(texts)
-        right = (images @ texts.T).argmax(1) == torch.arange(len(images), device=images.device)
+        """The loss of a batch, how often the right text is the nearest, and the temperature."""
+        if not any(p.requires_grad for p in self.model.visual.parameters()):
+            self.model.visual.eval()  # a locked tower's batch norm stays as it is, too
+        with (
+            torch.no_grad()
+        ):  # a step beyond the limit, where the clamped scale has no gradient, is taken back
+            self.model.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
+        first, texts, scale, bias = model(**batch, chunk=self.settings["chunk"])
+        first, texts = gathered(first), gathered(texts)
+        right = (first @ texts.T).argmax(1) == torch.arange(len(first), device=first.device)
         metrics = {"right_caption": right.float().mean(), "logit_scale": scale}
-        return contrastive_loss(images, texts, scale, bias), metrics
+        return LOSSES[self.settings["loss"]](first, texts, scale, bias), metrics
 
     def samples(self, model):
         """Nothing to look at yet."""
@@ -79,8 +106,13 @@ class ClipStage:
 
     def save(self, model, folder: Path) -> None:
         """Write network and tokenizer as `ClipModel.from_pretrained` reads them."""
-        model.save_pretrained(folder)
-        self.tokenizer.save(folder / "tokenizer.json")
+        model = merged(model)
+        if self.start is not None:
+            model = interpolate(self.start, model, self.settings["interpolate"])
+        ClipModel(model, self.tokenizer).save_pretrained(folder)
+
+    def _tokens(self, text: bytes) -> torch.Tensor:
+        return self.tokenizer(text.decode(), self.model.config["context_length"], truncate=True)[0]
 
     @torch.no_grad()
     def _forward_flops(self) -> int:
@@ -89,6 +121,59 @@ class ClipStage:
         with FlopCounterMode(display=False) as counter:
             self.model(torch.zeros(1, 3, side, side), tokens)
         return counter.get_total_flops()
+
+
+def _checked(settings: dict[str, Any]) -> dict[str, Any]:
+    """The stage's own settings. Raises ValueError naming the key that is unknown, wrong, or asks for another one."""
+    known = set(inspect.signature(ClipEncoder.__init__).parameters) - {"self", "vocab_size"} | set(_OWN_KEYS)
+    if unknown := sorted(map(str, set(settings) - known)):
+        names = ", ".join(sorted(known))
+        raise ValueError(f"unknown key {unknown[0]!r} under model: in the recipe; known are {names}.")
+    for key, choices in (("loss", tuple(LOSSES)), ("pairs", PAIRS)):
+        if settings[key] not in choices:
+            raise ValueError(f"{key} must be one of {', '.join(choices)}, not {settings[key]!r}.")
+    chunk = settings["chunk"]
+    if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 0:
+        raise ValueError(f"chunk must be a number of pairs, or 0 for all at once, not {chunk!r}.")
+    if settings["interpolate"] is not None:
+        check_share(settings["interpolate"])
+    if not settings["start_from"]:
+        for key in ("train", "interpolate"):
+            if settings[key] != _OWN_KEYS[key]:
+                raise ValueError(
+                    f"{key}: {settings[key]} needs a trained model to go on from; add start_from:."
+                )
+    return {key: settings[key] for key in _OWN_KEYS}
+
+
+def _new(settings: dict[str, Any], layout: dict[str, Any]) -> tuple[ClipEncoder, ClipTokenizer]:
+    tokenizer = _tokenizer(settings["tokenizer"] or "toybox")
+    if sigmoid := settings["loss"] == "sigmoid":
+        layout = {"logit_bias": True, **layout}
+    try:
+        encoder = ClipEncoder(**layout, vocab_size=tokenizer.vocab_size)
+    except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
+        raise ValueError(f"model: in the recipe does not make a ClipEncoder: {error}.") from None
+    if sigmoid:
+        nn.init.constant_(encoder.logit_scale, math.log(10))  # where SigLIP starts
+    return encoder, tokenizer
+
+
+def _started(settings: dict[str, Any], layout: dict[str, Any]) -> tuple[ClipEncoder, ClipTokenizer]:
+    start = ClipModel.from_pretrained(settings["start_from"], dtype=torch.float32, device="cpu")
+    for key, wanted in layout.items():
+        found = start.encoder.config[key]
+        found, wanted = (list(v) if isinstance(v, (list, tuple)) else v for v in (found, wanted))
+        if found != wanted:
+            raise ValueError(
+                f"start_from: {settings['start_from']} has {key} {found!r}, but model: in the recipe says {wanted!r}."
+            )
+    tokenizer = _tokenizer(settings["tokenizer"]) if settings["tokenizer"] else start.tokenizer
+    if tokenizer.vocab_size != start.encoder.config["vocab_size"]:
+        raise ValueError(
+            f"start_from: {settings['start_from']} was trained with another tokenizer; drop the key tokenizer."
+        )
+    return start.encoder, tokenizer
 
 
 def _tokenizer(name: str) -> ClipTokenizer:

@@ -11,7 +11,9 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from maquette.clip.loss import MAX_SCALE, clip_scale_, contrastive_loss, gathered, sigmoid_loss
+from maquette.clip.loss import contrastive_loss, gathered, sigmoid_loss
+from maquette.training.precision import InDtype
+from tiny_models import tiny_clip
 from torch.nn.parallel import DistributedDataParallel
 
 LOSSES = {"contrastive": contrastive_loss, "sigmoid": sigmoid_loss}
@@ -39,38 +41,23 @@ def test_losses_and_gradients_equal_open_clips(name):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
-def test_the_scale_is_clipped():
-    log_scale = torch.nn.Parameter(torch.tensor(9.0))
-    clip_scale_(log_scale)
-    assert log_scale.exp().item() == pytest.approx(MAX_SCALE)
-    log_scale.data.fill_(1.5)
-    clip_scale_(log_scale)
-    assert log_scale.item() == 1.5
-
-
-class Towers(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        self.image, self.text = torch.nn.Linear(6, 5), torch.nn.Linear(7, 5)
-        self.scale, self.bias = torch.nn.Parameter(torch.tensor(2.0)), torch.nn.Parameter(torch.tensor(-1.0))
-
-    def forward(self, x, y):
-        return F.normalize(self.image(x)), F.normalize(self.text(y)), self.scale.exp(), self.bias
-
-
 def gradients(rank, processes):
-    """{parameter of a loss: gradient} of two losses on this process's share of one batch of 8 pairs."""
+    """{parameter of a loss: gradient} of two losses on this process's share of one batch of 8 pairs.
+
+    One process computes the batch at once; of two, each computes its share in chunks of 3.
+    """
     draw = torch.Generator().manual_seed(1)
     mine = slice(rank * 8 // processes, (rank + 1) * 8 // processes)
-    x, y = torch.randn(8, 6, generator=draw)[mine], torch.randn(8, 7, generator=draw)[mine]
+    pixels, tokens = torch.randn(8, 3, 32, 32, generator=draw), torch.randint(300, (8, 24), generator=draw)
     found = {}
     for name, loss in LOSSES.items():
-        towers = Towers()
-        model = DistributedDataParallel(towers) if processes > 1 else towers
-        images, texts, *rest = model(x, y)
+        encoder = tiny_clip().encoder.requires_grad_()
+        encoder.logit_bias = torch.nn.Parameter(torch.tensor(-1.0))
+        model = InDtype(encoder, torch.float32)
+        model = DistributedDataParallel(model) if processes > 1 else model
+        images, texts, *rest = model(pixels[mine], tokens[mine], chunk=0 if processes == 1 else 3)
         loss(gathered(images), gathered(texts), *rest).backward()
-        found |= {f"{name} {key}": p.grad.tolist() for key, p in towers.named_parameters()}
+        found |= {f"{name} {key}": p.grad.tolist() for key, p in encoder.named_parameters()}
     return found
 
 
@@ -86,7 +73,7 @@ def test_two_processes_have_the_gradients_of_one(tmp_path):
         assert shared.keys() == one.keys()
         for name, gradient in one.items():
             torch.testing.assert_close(
-                torch.tensor(shared[name]), torch.tensor(gradient), rtol=1e-5, atol=1e-6
+                torch.tensor(shared[name]), torch.tensor(gradient), rtol=1e-4, atol=1e-5
             )
 
 

@@ -17,7 +17,8 @@ class InDtype(torch.nn.Module):
     """`model` computing in `dtype` while its parameters and their gradients stay float32.
 
     Called like `model`. Floating inputs are cast, outputs come back as float32; buffers are left as they are.
-    Activation checkpointing inside `model` would recompute in float32, and torch refuses that.
+    Activation checkpointing inside `model` must compute again with the weights that it had the first time, as
+    `clip/gradient_cache.py` does; left to itself it would find the float32 ones, and torch refuses that.
     """
 
     def __init__(self, model: torch.nn.Module, dtype: torch.dtype):

@@ -1,0 +1,44 @@
+"""Gradient caching: a large batch trains in the memory of a small one, with the same gradient.
+
+A contrastive loss needs the vectors of the whole batch at once, but the networks that make them need not see it at
+once: each chunk keeps only its vectors, and is computed again when its gradient has come back from the loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+
+def in_chunks(module: nn.Module, function: Callable[[Any, Tensor], Tensor], x: Tensor, chunk: int) -> Tensor:
+    """function(module, x), `chunk` rows of x at a time (0: all at once), for a function to which each row is its own.
+
+    Backward then holds the activations of one chunk, and the forward pass of each is computed twice. The second pass
+    has the weights of the first, also where they were lent to `module` for a call (`training/precision.py`). Batch
+    norm in training is no such function: its rows see each other.
+    Source: Gao et al. 2021, "Scaling deep contrastive learning batch size under memory limited setup".
+    """
+    if not chunk or len(x) <= chunk or not torch.is_grad_enabled():
+        return function(module, x)
+    call = _Call(module, function)
+    weights = {**dict(call.named_parameters()), **dict(call.named_buffers())}
+
+    def encode(part: Tensor) -> Tensor:
+        return torch.func.functional_call(call, weights, part)
+
+    return torch.cat([checkpoint(encode, part, use_reentrant=False) for part in x.split(chunk)])
+
+
+class _Call(nn.Module):
+    """`functional_call` lends weights to a module's forward; this one's is any function of a module."""
+
+    def __init__(self, module: nn.Module, function: Callable[[Any, Tensor], Tensor]):
+        super().__init__()
+        self.module, self.function = module, function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(self.module, x)
