@@ -1,8 +1,8 @@
 """CLIP's two transformers: over an image's patches, and over a text's tokens.
 
 Submodules keep the published checkpoints' names, so loading them is a shape check. What is notable: the sigmoid GELU
-costs one pass over memory instead of three, because its 1.702 rides on the matrix products around it, and the last
-block is computed for no more positions than the result needs.
+costs one pass over memory instead of three, because its 1.702 rides on the matrix products around it (`linear.py`), and
+the last block is computed for no more positions than the result needs.
 """
 
 import torch
@@ -10,17 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .attention import attend
+from .linear import linear
 
 ACTIVATIONS = ("quick_gelu", "gelu")
 QUICK = 1.702  # quick GELU: x * sigmoid(1.702 x), which is silu(1.702 x) / 1.702
-
-
-def linear(x: Tensor, weight: Tensor, bias: Tensor, inside: float = 1.0, outside: float = 1.0) -> Tensor:
-    """`outside` * (x @ weight.T) * `inside` + `outside` * bias, in the time of the product."""
-    if inside == outside == 1.0:
-        return F.linear(x, weight, bias)
-    flat = torch.addmm(bias, x.flatten(0, -2), weight.t(), beta=outside, alpha=inside * outside)
-    return flat.view(*x.shape[:-1], -1)
 
 
 class Attention(nn.Module):
@@ -33,11 +26,11 @@ class Attention(nn.Module):
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
         self.out_proj = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, only: Tensor | None = None) -> Tensor:
-        """[N, length, width] -> the same, or [N, 1, width] for the one position `only` [N] of each."""
+    def forward(self, x: Tensor, residual: Tensor, only: Tensor | None = None) -> Tensor:
+        """[N, length, width] -> residual + the same, or [N, 1, width] for the one position `only` [N] of each."""
         n, _, width = x.shape
         if only is None:
-            q, k, v = self._heads(F.linear(x, self.in_proj_weight, self.in_proj_bias)).chunk(3, dim=1)
+            q, k, v = self._heads(linear(x, self.in_proj_weight, self.in_proj_bias)).chunk(3, dim=1)
             out = attend(q, k, v, causal=self.causal)
         else:
             # A text's end sees all before it, and what comes after it is excluded by the mask.
@@ -50,7 +43,10 @@ class Attention(nn.Module):
             if self.causal:
                 mask = (torch.arange(x.shape[1], device=x.device) <= only[:, None])[:, None, None]
             out = attend(q, k, v, mask=mask)
-        return self.out_proj(out.transpose(1, 2).flatten(2))
+        out = out.transpose(1, 2).flatten(2)
+        if type(self.out_proj) is not nn.Linear:  # an adapter may stand in a layer's place
+            return residual + self.out_proj(out)
+        return linear(out, self.out_proj.weight, self.out_proj.bias, residual=residual)
 
     def _heads(self, x: Tensor) -> Tensor:
         """[N, length, parts * width] -> [N, parts * heads, length, channels]."""
@@ -67,13 +63,17 @@ class MLP(nn.Module):
         self.c_fc = nn.Linear(width, inner)
         self.c_proj = nn.Linear(inner, width)
 
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.quick or type(self.c_fc) is not nn.Linear:  # an adapter may stand in a layer's place
-            h = self.c_fc(x)
-            return self.c_proj(F.silu(QUICK * h) / QUICK if self.quick else F.gelu(h))
-        h = linear(x, self.c_fc.weight, self.c_fc.bias, outside=QUICK)
-        h = F.silu(h, inplace=not torch.is_grad_enabled())
-        return linear(h, self.c_proj.weight, self.c_proj.bias, inside=1 / QUICK)
+    def forward(self, x: Tensor, residual: Tensor) -> Tensor:
+        """[N, length, width] -> residual + the same."""
+        first, last = self.c_fc, self.c_proj
+        if type(first) is not nn.Linear or type(last) is not nn.Linear:  # as above
+            h = first(x)
+            return residual + last(F.silu(QUICK * h) / QUICK if self.quick else F.gelu(h))
+        if self.quick:
+            h = linear(x, first.weight, first.bias, outside=QUICK, silu=True)
+            return linear(h, last.weight, last.bias, inside=1 / QUICK, residual=residual)
+        h = F.gelu(linear(x, first.weight, first.bias))
+        return linear(h, last.weight, last.bias, residual=residual)
 
 
 class ResidualAttentionBlock(nn.Module):
@@ -89,8 +89,8 @@ class ResidualAttentionBlock(nn.Module):
     def forward(self, x: Tensor, only: Tensor | None = None) -> Tensor:
         """[N, length, width] -> the same, or [N, 1, width] for the one position `only` [N] of each."""
         own = x if only is None else x[torch.arange(len(x), device=x.device), only][:, None]
-        x = own + self.attn(self.ln_1(x), only)
-        return x + self.mlp(self.ln_2(x))
+        x = self.attn(self.ln_1(x), own, only)
+        return self.mlp(self.ln_2(x), x)
 
 
 class Transformer(nn.Module):
