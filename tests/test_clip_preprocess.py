@@ -7,7 +7,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from maquette.clip.preprocess import Preprocess, open_picture
+from maquette.clip.openai_interface import OpenAIPreprocess
+from maquette.clip.preprocess import OPENAI_MEAN, OPENAI_STD, Preprocess, open_picture
 from PIL import Image
 from real_torchvision import real_transforms
 from sklearn.datasets import load_sample_images
@@ -56,6 +57,22 @@ def test_the_longest_side_fits_as_open_clip_fits_it(transforms, photographs, siz
         padded = transforms.functional.center_crop(small, [size, size])
         ours = Preprocess(size, (0, 0, 0), (1, 1, 1), resize_mode="longest")(picture)
         assert torch.equal(ours, transforms.functional.to_tensor(padded)), picture.size
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "CMYK", "1"])
+def test_openais_interface_treats_other_modes_as_the_original_does(transforms, photographs, mode):
+    alpha = photographs[0].convert("L")
+    picture = photographs[0].copy()
+    picture.putalpha(alpha)
+    picture = picture.convert(mode)
+    steps = [
+        transforms.Resize(64, interpolation=transforms.InterpolationMode.BICUBIC),
+        transforms.CenterCrop(64),
+        lambda resized: resized.convert("RGB"),
+        transforms.ToTensor(),
+        transforms.Normalize(OPENAI_MEAN, OPENAI_STD),
+    ]
+    assert torch.equal(OpenAIPreprocess(64)(picture), transforms.Compose(steps)(picture))
 
 
 @given(
