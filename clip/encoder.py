@@ -12,12 +12,10 @@ from torch import Tensor, nn
 
 from ..weights.load_original import load_original
 from .gradient_cache import in_chunks
+from .preprocess import OPENAI_MEAN, OPENAI_STD
 from .resnet import ModifiedResNet
 from .transformer import ACTIVATIONS, Transformer, VisionTransformer, project
 
-# Of pixels in [0, 1]; what OpenAI's models were trained with.
-IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)
-IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
 MAX_LOGIT_SCALE = math.log(100)
 
 
@@ -63,8 +61,8 @@ class ClipEncoder(ModelMixin, ConfigMixin):
         transformer_mlp_width: int | None = None,
         activation: str = "quick_gelu",
         logit_bias: bool = False,
-        image_mean: Sequence[float] = IMAGE_MEAN,
-        image_std: Sequence[float] = IMAGE_STD,
+        image_mean: Sequence[float] = OPENAI_MEAN,
+        image_std: Sequence[float] = OPENAI_STD,
         interpolation: str = "bicubic",
         resize_mode: str = "shortest",
     ):
@@ -141,7 +139,9 @@ class ClipEncoder(ModelMixin, ConfigMixin):
         Raises ValueError naming up to five missing, extra or misshapen keys, or for what is no CLIP at all.
         """
         weights = {key: value for key, value in state_dict.items() if key not in ORIGINAL_ATTRIBUTES}
-        return load_original(cls(**{**_read_off(weights), **(config or {})}), weights)
+        with torch.device("meta"):
+            net = cls(**{**_read_off(weights), **(config or {})})
+        return load_original(net, weights)
 
     def encode_image(self, pixels: Tensor, with_grid: bool = True) -> ImageFeatures:
         """Vectors and patch tokens of prepared pictures [N, 3, H, W] (see Preprocess), in one pass.

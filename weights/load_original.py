@@ -11,6 +11,7 @@ Module = TypeVar("Module", bound=torch.nn.Module)
 def load_original(module: Module, state_dict: Mapping[str, torch.Tensor]) -> Module:
     """Copy `state_dict` (keys and shapes of `module`) into `module` as float32 and return it in eval mode.
 
+    A module made on the "meta" device, where its random start costs nothing, comes to be on the CPU.
     Raises ValueError naming up to five missing, unexpected or misshapen keys; `module` is then untouched.
     """
     expected = module.state_dict()
@@ -27,5 +28,13 @@ def load_original(module: Module, state_dict: Mapping[str, torch.Tensor]) -> Mod
             f"these weights do not fit {type(module).__name__}: {', '.join(problems[:5])}{more}; "
             "give the checkpoint of this network and, for a non-standard size, its config"
         )
+    if any(parameter.is_meta for parameter in module.parameters()):
+        copies = {
+            key: torch.empty_like(
+                value, dtype=value.dtype if not value.is_floating_point() else torch.float32
+            )
+            for key, value in state_dict.items()
+        }
+        module.load_state_dict(copies, assign=True)
     module.float().load_state_dict(state_dict)
     return module.eval()
