@@ -136,7 +136,7 @@ class PictureIndex:
             raise ValueError(f"there are no pictures in {folder}; give a folder that holds some")
         if not self.path.resolve().parent.is_dir():
             raise FileNotFoundError(
-                f"the folder {self.path.parent} does not exist; create it or choose another one"
+                f"there is no folder {self.path.parent}; create it or choose another place"
             )
         with self._locked():
             if (about := read_about(self.path)) is None:

@@ -170,7 +170,7 @@ class VectorTable:
             if not number or isinstance(error, FileNotFoundError) or "No such file" in said:
                 raise self._damaged(str(error)) from None
             raise OSError(
-                f"the index {self.place} cannot be used ({said}); it keeps what it held before, so mend that and go on"
+                f"the index {self.place} cannot be used ({said}); what it held is still there; mend that and try again"
             ) from None
 
     def _damaged(self, why: str) -> ValueError:
