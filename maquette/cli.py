@@ -9,12 +9,13 @@ from .commands.classify import classify
 from .commands.create import create
 from .commands.embed import embed
 from .commands.evaluate import evaluate
+from .commands.models import download, models
 from .commands.search import search
 from .commands.toybox import toybox
 from .commands.train import train
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help="Words to pictures to 3D.")
-for command in (create, classify, embed, evaluate, search, toybox, train):
+for command in (create, classify, embed, evaluate, search, toybox, train, models, download):
     app.command()(command)
 
 

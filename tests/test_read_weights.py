@@ -238,7 +238,7 @@ def sound(archive, tmp_path_factory):
     return [archive.read_bytes(), *((folder / name).read_bytes() for name in "abc")]
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damage_is_a_value_error_or_harmless(sound, tmp_path, data):
     content = bytearray(data.draw(st.sampled_from(sound)))
@@ -282,7 +282,7 @@ WORDS = [
 ]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(words=st.lists(st.sampled_from(WORDS) | st.binary(max_size=3), max_size=25))
 def test_any_description_is_a_value_error(archive, tmp_path, words):
     rewritten(archive, tmp_path / "w.pt", {"data.pkl": b"\x80\2" + b"".join(words) + b"."})

@@ -3,7 +3,7 @@
 Nothing here imports torch before a file of tensors is read.
 """
 
-from .cache import cache_folder
+from .cache import cache_folder, cached_path
 from .download import find_file, find_weights
 from .read_weights import read_weights
 from .table import bundled_folder, known_models, model_entry
@@ -11,6 +11,7 @@ from .table import bundled_folder, known_models, model_entry
 __all__ = [
     "bundled_folder",
     "cache_folder",
+    "cached_path",
     "find_file",
     "find_weights",
     "known_models",

@@ -1,0 +1,204 @@
+"""open_clip's names, over its own tables; its Hub is a real server on loopback."""
+
+import json
+import re
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from inspect import signature
+
+import pytest
+import torch
+from maquette.clip import ClipEncoder
+from maquette.clip.open_clip_names import _table, find_open_clip, open_clip_config, open_clip_names
+from maquette.weights import cached_path, read_weights
+from safetensors.torch import save
+
+MODEL = {
+    "embed_dim": 16,
+    "vision_cfg": {
+        "image_size": 16,
+        "layers": 1,
+        "width": 32,
+        "patch_size": 8,
+        "head_width": 16,
+        "mlp_ratio": 2.0,
+    },
+    "text_cfg": {"context_length": 8, "vocab_size": 40, "width": 32, "heads": 2, "layers": 1},
+    "init_logit_bias": -10,
+    "quick_gelu": True,
+}
+PREPARED = {
+    "size": 16,
+    "mode": "RGB",
+    "mean": [0.5, 0.5, 0.5],
+    "std": [0.25] * 3,
+    "interpolation": "bilinear",
+    "resize_mode": "squash",
+}
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """path -> content of a Hub; what is missing is missing as there."""
+    files = {}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            content = files.get(self.path.strip("/"))
+            known = any(path.split("/resolve/")[0] in self.path for path in files)
+            self.send_response(200 if content is not None else 404)
+            if content is None:
+                self.send_header("X-Error-Code", "EntryNotFound" if known else "RepoNotFound")
+            self.send_header("X-Repo-Commit", "0" * 40)
+            self.send_header("ETag", f'"{abs(hash(content)):x}"')
+            self.send_header("Content-Length", str(len(content or b"")))
+            self.end_headers()
+            if self.command == "GET" and content:
+                self.wfile.write(content)
+
+        do_HEAD = do_GET
+
+        def log_message(self, *_):
+            pass
+
+    from huggingface_hub import constants
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("MAQUETTE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.delenv("MAQUETTE_OFFLINE", raising=False)
+    yield files
+    server.shutdown()
+    server.server_close()
+
+
+def test_every_name_translates_or_says_why_not():
+    built = refused = 0
+    for name in open_clip_names():
+        try:
+            config = open_clip_config(name)
+        except ValueError as error:
+            assert re.fullmatch(
+                rf"{re.escape(name)} is a model that .* not build \(\w.*\); supported are [^\n]*", str(error)
+            )
+            refused += 1
+        else:
+            assert set(config) <= set(signature(ClipEncoder).parameters)
+            built += 1
+    assert built >= 90 and refused >= 90
+    assert "open_clip" not in sys.modules or "torchvision" in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("ViT-B-32/laion2b_s34b_b79k", (512, 224, 12, 768, 32, 64, None, 512, 8, 12, "gelu")),
+        ("ViT-B-32/openai", (512, 224, 12, 768, 32, 64, None, 512, 8, 12, "quick_gelu")),
+        ("ViT-B-32-quickgelu/metaclip-400M", (512, 224, 12, 768, 32, 64, None, 512, 8, 12, "quick_gelu")),
+        ("ViT-H-14/laion2b_s32b_b79k", (1024, 224, 32, 1280, 14, 80, None, 1024, 16, 24, "gelu")),
+        ("ViT-bigG-14/laion2b_s39b_b160k", (1280, 224, 48, 1664, 14, 104, 8192, 1280, 20, 32, "gelu")),
+        ("RN50/openai", (1024, 224, [3, 4, 6, 3], 64, None, 64, None, 512, 8, 12, "quick_gelu")),
+    ],
+)
+def test_architectures(name, expected):
+    config = open_clip_config(name)
+    keys = (
+        "embed_dim",
+        "image_resolution",
+        "vision_layers",
+        "vision_width",
+        "vision_patch_size",
+        "vision_head_width",
+    )
+    keys += ("vision_mlp_width", "transformer_width", "transformer_heads", "transformer_layers", "activation")
+    assert tuple(config[key] for key in keys) == expected
+    assert (config["context_length"], config["vocab_size"], config["logit_bias"]) == (77, 49408, False)
+    assert config["interpolation"] == "bicubic" and len(config["image_mean"]) == 3
+
+
+def test_unknown_names_are_answered_with_the_nearest():
+    with pytest.raises(ValueError, match=r"no weights for 'ViT-B-33' \(did you mean 'ViT-B-32'\?\)"):
+        find_open_clip("ViT-B-33/openai")
+    with pytest.raises(ValueError, match=r"did you mean 'laion2b_s32b_b82k'.*known are ViT-L-14/openai, "):
+        find_open_clip("ViT-L-14/laion2b_s32b_b82")
+    with pytest.raises(ValueError, match="names no repository of the Hub; expected hf-hub:org/name"):
+        find_open_clip("hf-hub:name")
+
+
+def test_a_repository_of_the_hub(hub, monkeypatch):
+    weights = {"visual.proj": torch.ones(32, 16)}
+    hub["me/tiny/resolve/main/open_clip_config.json"] = json.dumps(
+        {"model_cfg": MODEL, "preprocess_cfg": PREPARED}
+    ).encode()
+    hub["me/tiny/resolve/main/open_clip_model.safetensors"] = save(weights)
+    path, config = find_open_clip("hf-hub:me/tiny", progress=False)
+    assert torch.equal(read_weights(path)["visual.proj"], weights["visual.proj"])
+    assert (config["vision_mlp_width"], config["logit_bias"], config["activation"]) == (
+        64,
+        True,
+        "quick_gelu",
+    )
+    assert (config["resize_mode"], config["image_std"]) == ("squash", [0.25] * 3)
+    ClipEncoder(**config)
+
+    monkeypatch.setenv("MAQUETTE_OFFLINE", "1")
+    assert find_open_clip("hf-hub:me/tiny", progress=False)[0] == path
+    with pytest.raises(FileNotFoundError, match="is not in the Hub's cache and downloads are forbidden"):
+        find_open_clip("hf-hub:me/other")
+
+
+def test_the_hub_where_the_table_points(hub):
+    path = _table()["ViT-B-32"]["laion2b_s34b_b79k"]["hf_hub"]
+    hub[f"{path}resolve/main/open_clip_pytorch_model.bin"] = b"older than safetensors"
+    found, config = find_open_clip("ViT-B-32/laion2b_s34b_b79k", progress=False)
+    assert found.read_bytes() == b"older than safetensors" and config["embed_dim"] == 512
+
+
+def test_openais_weights_are_the_published_files(hub, monkeypatch):
+    url = _table()["ViT-B-32"]["openai"]["url"]
+    place = cached_path(url, url.split("/")[-2])
+    place.parent.mkdir()
+    place.write_bytes(b"already here")
+    assert find_open_clip("ViT-B-32/openai")[0] == place
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (None, "no public repository me/tiny"),
+        (b"{", "describes no CLIP"),
+        (b"{}", "describes no CLIP"),
+        (
+            json.dumps({"model_cfg": {**MODEL, "multimodal_cfg": {"width": 8}}}).encode(),
+            r"not build \(multimodal_cfg\)",
+        ),
+        (
+            json.dumps({"model_cfg": MODEL}).encode(),
+            "holds none of open_clip_model.safetensors, open_clip_pytorch",
+        ),
+    ],
+)
+def test_bad_repositories(hub, config, said):
+    if config is not None:
+        hub["me/tiny/resolve/main/open_clip_config.json"] = config
+    with pytest.raises((ValueError, FileNotFoundError), match=said) as refused:
+        find_open_clip("hf-hub:me/tiny", progress=False)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.slow
+def test_no_network(hub, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:9/{repo_id}/{revision}/{filename}"
+    )
+    with pytest.raises(ConnectionError, match="cannot be fetched from the Hub") as refused:
+        find_open_clip("hf-hub:me/tiny", progress=False)
+    assert "\n" not in str(refused.value)
