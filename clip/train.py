@@ -173,7 +173,11 @@ def _started(settings: dict[str, Any], layout: dict[str, Any]) -> tuple[ClipEnco
         raise ValueError(
             f"start_from: {settings['start_from']} was trained with another tokenizer; drop the key tokenizer."
         )
-    return start.encoder, tokenizer
+    # Made anew: diffusers would write the start's path into the config of what comes of it.
+    layout = {key: value for key, value in start.encoder.config.items() if not key.startswith("_")}
+    encoder = ClipEncoder(**layout)
+    encoder.load_state_dict(start.encoder.state_dict())
+    return encoder, tokenizer
 
 
 def _tokenizer(name: str) -> ClipTokenizer:
