@@ -152,7 +152,7 @@ def evaluate_model(
         scores, _ = linear_probe(*given)
         results["linear probe"] = evaluate_scores(scores, targets, train.labels)
         results["nearest 20"] = evaluate_scores(nearest_neighbours(*given), targets, train.labels)
-    return results, skipped
+    return results, list(dict.fromkeys(skipped))
 
 
 def _places(data: LabelledPictures, train: LabelledPictures) -> dict[int, int]:

@@ -113,10 +113,11 @@ def _class_lines(result) -> list[str]:
         numbers = f"{row['pictures']:10}{_percent(row['top1'])}{_percent(row['top5'])}"
         lines.append(f"{fitted(name, width)}{numbers}{_percent(row['mean_per_class'])}")
     shown = classes
-    lines += ["", f"{fitted('zero-shot, by class', width)}{head}  most often taken for"]
+    which = "zero-shot, by class"
     if len(classes) > SHOWN:
         shown = sorted(classes, key=lambda row: row["top1"])[:SHOWN]
-        lines[-2:-1] = ["", f"the {SHOWN} worst of {len(classes)} classes (--json has all)"]
+        which = f"zero-shot, the {SHOWN} worst of {len(classes)} classes (--json has all)"
+    lines += ["", which, f"{' ' * width}{head}  most often taken for"]
     for row in shown:
         numbers = f"{row['pictures']:10}{_percent(row['top1'])}{_percent(row['top5'])}"
         lines.append(f"{fitted(row['label'], width)}{numbers}  {fitted(row['taken_for'] or '', 30)}".rstrip())
