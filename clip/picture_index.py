@@ -77,13 +77,13 @@ class PictureIndex:
     def model(self) -> ClipModel:
         """The model, loaded when it is first asked for. Raises ValueError if it is not the index's."""
         if self._loaded is None:
-            wanted = self._wanted or (self._about["model"] if self._about else "mini")
-            if isinstance(wanted, str):
+            model = self._wanted
+            if model is None:
+                model = str(self._about["model"]) if self._about else "mini"
+            if isinstance(model, str):
                 from .model import ClipModel
 
-                model = ClipModel.from_pretrained(wanted)
-            else:
-                model = wanted
+                model = ClipModel.from_pretrained(model)
             if self._about is not None:
                 self._check_model(model)
             self._loaded = model

@@ -126,7 +126,7 @@ def test_killed_or_interrupted_it_goes_on_where_it_was(model, tmp_path):
         before = len(PictureIndex.open(index))
         process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True)
         while process.poll() is None and len(PictureIndex.open(index)) < before + 16:
-            time.sleep(0.05)
+            time.sleep(0.2)
         process.send_signal(stop)
         err = process.communicate()[1]
         assert process.returncode == code, err
