@@ -23,6 +23,7 @@ from .tokenizer import ClipTokenizer
 TOYBOX_TOKENIZER = Path(__file__).parents[1] / "toybox" / "tokenizer.json"
 LOSSES = {"contrastive": contrastive_loss, "sigmoid": sigmoid_loss}
 PAIRS = ("image-text", "text-text")
+CAPTIONS = 4  # of one picture, at most
 PICTURES = ("png", "jpg", "jpeg", "webp")
 _OWN_KEYS = {
     "tokenizer": None,
@@ -41,7 +42,8 @@ class ClipStage:
 
     The recipe's `model:` holds ClipEncoder's arguments and
     loss: "contrastive", or "sigmoid" (SigLIP, Zhai et al. 2023), for which the model gets a bias if it has none;
-    pairs: "image-text" (`.png`, `.jpg` or `.webp`, and `.txt`) or "text-text" (`.query.txt` and `.txt`), for search
+    pairs: "image-text" (`.png`, `.jpg` or `.webp`, and `.txt`, or `.captions.txt` with several, one a line, of which
+    one is drawn each time, from the first 4) or "text-text" (`.query.txt` and `.txt`), for search
     over texts, which leaves the image tower as it is;
     chunk: how many pairs are computed at a time; the batch is still compared as a whole and the gradient is the same,
     in the memory of so many, for the time of a second forward pass (0: all at once);
@@ -79,12 +81,15 @@ class ClipStage:
             self.flops_per_sample = 3 * self._forward_flops()
 
     def prepare(self, sample: dict[str, Any]) -> dict[str, Any]:
-        """A raw sample -> tokens [context_length], and other_tokens alike or pixels [3, side, side]."""
+        """A raw sample -> tokens [captions, context_length], and other_tokens alike or pixels [3, side, side]."""
         if self.settings["pairs"] == "text-text":
-            return {"tokens": self._tokens(sample["txt"]), "other_tokens": self._tokens(sample["query.txt"])}
+            answer, query = ([sample[kind].decode()] for kind in ("txt", "query.txt"))
+            return {"tokens": self._tokens(answer), "other_tokens": self._tokens(query)}
         kind = next((kind for kind in PICTURES if kind in sample), "png")
         picture = open_picture(io.BytesIO(sample[kind]))
-        return {"pixels": self.preprocess(picture), "tokens": self._tokens(sample["txt"])}
+        lines = sample.get("captions.txt", sample["txt"]).decode().splitlines() or [""]
+        captions = [lines[i % len(lines)] for i in range(CAPTIONS)]
+        return {"pixels": self.preprocess(picture), "tokens": self._tokens(captions)}
 
     def loss(self, model, batch, generator):
         """The loss of a batch, how often the right text is the nearest, and the temperature."""
@@ -94,7 +99,8 @@ class ClipStage:
             torch.no_grad()
         ):  # a step beyond the limit, where the clamped scale has no gradient, is taken back
             self.model.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
-        first, texts, scale, bias = model(**batch, chunk=self.settings["chunk"])
+        pairs = {name: _drawn(some, generator) if some.dim() == 3 else some for name, some in batch.items()}
+        first, texts, scale, bias = model(**pairs, chunk=self.settings["chunk"])
         first, texts = gathered(first), gathered(texts)
         right = (first @ texts.T).argmax(1) == torch.arange(len(first), device=first.device)
         metrics = {"right_caption": right.float().mean(), "logit_scale": scale}
@@ -111,8 +117,8 @@ class ClipStage:
             model = interpolate(self.start, model, self.settings["interpolate"])
         ClipModel(model, self.tokenizer).save_pretrained(folder)
 
-    def _tokens(self, text: bytes) -> torch.Tensor:
-        return self.tokenizer(text.decode(), self.model.config["context_length"], truncate=True)[0]
+    def _tokens(self, texts: list[str]) -> torch.Tensor:
+        return self.tokenizer(texts, self.model.config["context_length"], truncate=True)
 
     @torch.no_grad()
     def _forward_flops(self) -> int:
@@ -121,6 +127,12 @@ class ClipStage:
         with FlopCounterMode(display=False) as counter:
             self.model(torch.zeros(1, 3, side, side), tokens)
         return counter.get_total_flops()
+
+
+def _drawn(tokens: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """One of the texts of each sample: [N, texts, context_length] -> [N, context_length]."""
+    which = torch.randint(tokens.shape[1], (len(tokens),), generator=generator).to(tokens.device)
+    return tokens[torch.arange(len(tokens), device=tokens.device), which]
 
 
 def _checked(settings: dict[str, Any]) -> dict[str, Any]:

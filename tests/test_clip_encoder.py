@@ -88,7 +88,7 @@ def test_saved_and_loaded_it_is_the_same(golden, tmp_path):
 
 
 def test_what_is_no_clip_is_refused(golden):
-    manifest, tensors = golden("clip/vit_tiny")
+    manifest, _ = golden("clip/vit_tiny")
     weights = formula_state_dict(manifest["weights"], manifest["salt"])
     with pytest.raises(ValueError, match="no CLIP"):
         ClipEncoder.from_original({"weight": torch.zeros(3)})

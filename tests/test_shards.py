@@ -7,6 +7,7 @@ import pytest
 import webdataset
 from maquette.toybox import make_scene, render
 from maquette.toybox import shards as room
+from maquette.toybox.captions import true_captions
 from maquette.toybox.shards import write_shards
 from maquette.toybox.sheet import contact_sheet, scene_sheet
 from PIL import Image
@@ -24,6 +25,7 @@ def test_a_shard_holds_what_the_scenes_are(tmp_path, short_shards):
     assert [sample["__key__"] for sample in samples] == [f"novel-{i:08d}" for i in range(5)]
     scene = make_scene("novel", 4)
     assert samples[4]["txt"].decode() == scene.caption
+    assert samples[4]["captions.txt"].decode().splitlines() == true_captions(scene)
     assert json.loads(samples[4]["json"]) == scene.attributes()
     picture = np.asarray(Image.open(io.BytesIO(samples[4]["png"])))
     np.testing.assert_array_equal(picture, render(scene, size=32))
@@ -44,7 +46,7 @@ def test_a_second_run_keeps_whole_shards_and_lengthens_the_last(tmp_path, short_
     write_shards("train", 7, tmp_path, size=32, workers=1)
     assert first.stat().st_mtime_ns == stamps[0] and second.stat().st_mtime_ns != stamps[1]
     with tarfile.open(second) as tar:
-        assert len(tar.getnames()) == 9
+        assert len(tar.getnames()) == 12
 
 
 def test_shards_of_other_scenes_are_not_overwritten(tmp_path):

@@ -19,6 +19,7 @@ from maquette.toybox import (
     make_scene,
     render,
 )
+from maquette.toybox.captions import true_captions
 
 WORDS = {"colour": COLOURS, "thing": THINGS, "size": SIZES, "finish": FINISHES}
 VIVID = {
@@ -33,6 +34,20 @@ def lone(thing: str, colour: str, index: int = 0, **said: str) -> Scene:
 
 def pair(relation: str, index: int, first: Toy, second: Toy) -> Scene:
     return Scene("val", index, (first, second), relation, "")
+
+
+@given(st.sampled_from(SPLITS), st.integers(0, 10**6))
+def test_every_caption_of_a_scene_is_true_and_the_last_is_the_shortest(split, index):
+    scene = make_scene(split, index)
+    captions = [caption.split() for caption in true_captions(scene)]
+    assert " ".join(captions[0]) == scene.caption
+    said = [(toy.size, toy.finish, toy.colour, toy.thing) for toy in scene.objects]
+    for words in captions:
+        for word in {*SIZES, *FINISHES, *COLOURS, *THINGS} & set(words):
+            assert any(word in attributes for attributes in said)
+        assert all(toy.colour in words and toy.thing in words for toy in scene.objects)
+    if len(captions) > 1:
+        assert not {*SIZES, *FINISHES} & set(captions[-1])
 
 
 def test_a_scene_depends_on_split_and_index_alone():

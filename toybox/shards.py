@@ -22,6 +22,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from . import make_scene, render
+from .captions import true_captions
 
 SCENES_PER_SHARD = 1000
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -39,13 +40,14 @@ class Shard:
     clouds: bool
 
     def words(self, index: int) -> dict[str, bytes]:
-        """The parts of a sample that are not drawn: `txt` (caption) and `json` (attributes)."""
+        """The parts of a sample that are not drawn: `txt` and `captions.txt`, and `json` (attributes)."""
         scene = make_scene(self.split, index)
         attributes = json.dumps(scene.attributes(), sort_keys=True)
-        return {"txt": scene.caption.encode(), "json": attributes.encode()}
+        captions = "\n".join(true_captions(scene))
+        return {"txt": scene.caption.encode(), "captions.txt": captions.encode(), "json": attributes.encode()}
 
     def sample(self, index: int) -> dict[str, bytes]:
-        """A whole sample: `png`, `txt`, `json` and, with clouds, `npy` (float16)."""
+        """A whole sample: `png`, `txt`, `captions.txt`, `json` and, with clouds, `npy` (float16)."""
         scene = make_scene(self.split, index)
         png = io.BytesIO()
         Image.fromarray(render(scene, size=self.size)).save(png, format="png", compress_level=1)
@@ -63,7 +65,7 @@ class Shard:
         """
         if not self.path.exists():
             return False
-        kinds = ["png", "txt", "json"] + ["npy"] * self.clouds
+        kinds = ["png", "txt", "captions.txt", "json"] + ["npy"] * self.clouds
         names: list[str] = []
         try:
             with tarfile.open(self.path) as tar:
@@ -95,9 +97,10 @@ def write_shards(
 ) -> list[Path]:
     """Write scenes `start` … `start + count - 1` of a split as `out/shard-00000.tar` …, 1,000 scenes each.
 
-    A sample is `<key>.png` (RGB, `size` px), `<key>.txt` (caption), `<key>.json` (attributes) and, with
-    `clouds`, `<key>.npy` (float16 [4096, 6]). Works on `workers` processes (default: one per core), shows a
-    progress bar, keeps shards that are already there, and leaves no part of a shard when stopped.
+    A sample is `<key>.png` (RGB, `size` px), `<key>.txt` (caption), `<key>.captions.txt` (that and shorter ones, one
+    a line), `<key>.json` (attributes) and, with `clouds`, `<key>.npy` (float16 [4096, 6]). Works on `workers`
+    processes (default: one per core), shows a progress bar, keeps shards that are already there, and leaves no part
+    of a shard when stopped.
     Returns the paths of all shards. Raises ValueError, FileExistsError or another OSError before rendering.
     """
     if count < 1:
