@@ -107,24 +107,7 @@ class ClipEncoder(ModelMixin, ConfigMixin):
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
         # Not by assignment: the config has an entry of this name, which diffusers shows as an attribute.
         self._parameters["logit_bias"] = nn.Parameter(torch.tensor(-10.0)) if logit_bias else None
-        self._initialise()
-
-    def _initialise(self) -> None:
-        """Small weights where branches join the residual stream, as CLIP's code starts them."""
         nn.init.normal_(self.token_embedding.weight, std=0.02)
-        towers = [self.transformer]
-        if isinstance(self.visual, VisionTransformer):
-            towers.append(self.visual.transformer)
-        for tower in towers:
-            depth = (2 * len(tower.resblocks)) ** -0.5
-            for block in tower.resblocks:
-                width = block.attn.out_proj.in_features
-                nn.init.normal_(block.attn.in_proj_weight, std=width**-0.5)
-                nn.init.normal_(block.attn.out_proj.weight, std=width**-0.5 * depth)
-                nn.init.normal_(block.mlp.c_fc.weight, std=(2 * width) ** -0.5)
-                nn.init.normal_(block.mlp.c_proj.weight, std=width**-0.5 * depth)
-                for layer in (block.attn.out_proj, block.mlp.c_fc, block.mlp.c_proj):
-                    nn.init.zeros_(layer.bias)
 
     @property
     def logit_bias(self) -> nn.Parameter | None:

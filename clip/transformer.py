@@ -77,14 +77,19 @@ class MLP(nn.Module):
 
 
 class ResidualAttentionBlock(nn.Module):
-    """A pre-norm transformer block."""
+    """A pre-norm transformer block, one of `layers`: what joins the residual stream starts the smaller for it."""
 
-    def __init__(self, width: int, heads: int, inner: int, activation: str, causal: bool):
+    def __init__(self, width: int, heads: int, inner: int, activation: str, causal: bool, layers: int):
         super().__init__()
         self.attn = Attention(width, heads, causal)
         self.ln_1 = nn.LayerNorm(width)
         self.mlp = MLP(width, inner, activation)
         self.ln_2 = nn.LayerNorm(width)
+        nn.init.normal_(self.mlp.c_fc.weight, std=(2 * width) ** -0.5)
+        for layer in (self.attn.out_proj, self.mlp.c_proj):
+            nn.init.normal_(layer.weight, std=(2 * layers * width) ** -0.5)
+        for layer in (self.attn.out_proj, self.mlp.c_fc, self.mlp.c_proj):
+            nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor, only: Tensor | None = None) -> Tensor:
         """[N, length, width] -> the same, or [N, 1, width] for the one position `only` [N] of each."""
@@ -102,7 +107,7 @@ class Transformer(nn.Module):
         super().__init__()
         inner = inner or 4 * width
         self.resblocks = nn.ModuleList(
-            ResidualAttentionBlock(width, heads, inner, activation, causal) for _ in range(layers)
+            ResidualAttentionBlock(width, heads, inner, activation, causal, layers) for _ in range(layers)
         )
 
     def forward(self, x: Tensor, only: Tensor | None = None) -> Tensor:
