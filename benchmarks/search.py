@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from maquette.clip.vector_table import Row, VectorTable
+from maquette.search.vector_table import Row, VectorTable
 from rich.console import Console
 from rich.table import Table
 

@@ -33,6 +33,7 @@ _EXPORTS = {
     "ClipEncoder": "clip",
     "ClipModel": "clip",
     "GlidePipeline": "pipelines",
+    "PictureIndex": "search",
     "ZeroShotClassifier": "clip",
     "pipeline": "pipelines",
 }

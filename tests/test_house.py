@@ -14,8 +14,19 @@ else:
 ROOT = Path(__file__).parents[1]
 # What each room may import; a stage's own train.py may import training and toybox as well.
 MAY_IMPORT = {
-    "maquette": {"pipelines", "point_e", "unclip", "diffusion", "clip", "weights", "training", "toybox"},
+    "maquette": {
+        "pipelines",
+        "search",
+        "point_e",
+        "unclip",
+        "diffusion",
+        "clip",
+        "weights",
+        "training",
+        "toybox",
+    },
     "pipelines": {"point_e", "unclip", "diffusion", "clip", "weights", "toybox"},
+    "search": {"clip", "weights"},
     "point_e": {"diffusion", "clip", "weights"},
     "unclip": {"diffusion", "clip", "weights"},
     "diffusion": {"clip", "weights"},

@@ -12,9 +12,10 @@ import torch
 from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from maquette.clip import index_update, vector_table
-from maquette.clip.picture_index import PictureIndex
-from maquette.clip.vector_table import Row, VectorTable
+from maquette.search import update as index_update
+from maquette.search import vector_table
+from maquette.search.picture_index import PictureIndex
+from maquette.search.vector_table import Row, VectorTable
 from PIL import Image
 from tiny_models import tiny_clip
 

@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 from maquette.__main__ import main
-from maquette.clip.picture_index import PictureIndex
+from maquette.search.picture_index import PictureIndex
 from PIL import Image
 from tiny_models import tiny_clip
 
@@ -117,7 +117,7 @@ def test_killed_or_interrupted_it_goes_on_where_it_was(model, tmp_path):
     script = (
         "import sys\n"
         "from maquette.__main__ import main\n"
-        "from maquette.clip import index_update\n"
+        "from maquette.search import update as index_update\n"
         "index_update._CHUNK = index_update._BATCH = 8\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )

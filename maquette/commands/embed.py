@@ -43,6 +43,6 @@ def embed(
 def open_index(path: Path, model: str | None) -> Any:
     """The index at `path`; LanceDB missing is a thing to tell the user, and no fault of the program."""
     try:
-        return room("clip.picture_index").PictureIndex.open(path, model)
+        return room("search.picture_index").PictureIndex.open(path, model)
     except ImportError as error:
         raise ValueError(str(error)) from None

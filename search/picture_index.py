@@ -19,15 +19,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..weights import known_models
-from .index_about import ABOUT, FORMAT, LOCK, check_free, places_of, read_about, unwritable, write_about
-from .index_update import Update, Updating, opened
+from .about import ABOUT, FORMAT, LOCK, check_free, places_of, read_about, unwritable, write_about
 from .picture_folder import find_pictures
+from .update import Update, Updating, opened
 from .vector_table import NAME, VectorTable, need_lancedb
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from .model import ClipModel
+    from ..clip.model import ClipModel
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class PictureIndex:
             if model is None:
                 model = str(self._about["model"]) if self._about else "mini"
             if isinstance(model, str):
-                from .model import ClipModel
+                from ..clip.model import ClipModel
 
                 model = ClipModel.from_pretrained(model)
             if self._about is not None:

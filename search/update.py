@@ -18,7 +18,7 @@ from .vector_table import Row, VectorTable
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from .model import ClipModel
+    from ..clip.model import ClipModel
 
 # Pictures that go through the network together, and rows or seconds after which they are written.
 _CHUNK = 64
@@ -169,7 +169,7 @@ class Updating:
 
 def opened(path: Path) -> Image:
     """The picture, as `open_picture` has it."""
-    from .preprocess import open_picture
+    from ..clip.preprocess import open_picture
 
     return open_picture(path)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from .picture_sources import is_picture
+from ..clip.picture_sources import is_picture
 
 
 class PictureFile(NamedTuple):
