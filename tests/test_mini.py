@@ -3,7 +3,9 @@
 import torch
 from maquette import pipeline
 from maquette.__main__ import main
+from maquette.clip import ClipModel
 from maquette.pipelines import find_model
+from maquette.toybox import COLOURS, THINGS, make_scene, render
 from maquette.toybox.judge import Judge
 from PIL import Image
 from safetensors import safe_open
@@ -26,6 +28,23 @@ def test_mini_draws_what_it_is_told():
     images = pipeline("text-to-image", "mini")(prompts, seed=0).images
     colours = [colour for _, colour in Judge.load().name(images)]
     assert sum(colour in prompt for colour, prompt in zip(colours, prompts, strict=True)) >= 3
+
+
+def test_its_clip_knows_what_renders_show():
+    scenes = [scene for i in range(60) if len((scene := make_scene("val", i)).objects) == 1]
+    pairs = [(thing, colour) for thing in THINGS for colour in COLOURS]
+    clip = ClipModel.from_pretrained("mini")
+    assert clip.dim == 256 and sum(p.numel() for p in clip.encoder.parameters()) <= 12_000_000
+    words = clip.embed_texts(
+        [f"{'an' if colour[0] in 'aeiou' else 'a'} {colour} {thing}" for thing, colour in pairs]
+    )
+    nearest = (clip.embed_images([Image.fromarray(render(scene)) for scene in scenes]) @ words.T).argmax(1)
+    right = [
+        pairs[i] == (s.objects[0].thing, s.objects[0].colour) for i, s in zip(nearest, scenes, strict=True)
+    ]
+    assert sum(right) >= 0.85 * len(right)
+    grid = clip.encoder.encode_image(torch.zeros(1, 3, 64, 64, dtype=clip.encoder.dtype)).grid
+    assert grid.shape == (1, 64, 192)
 
 
 def test_words_it_never_saw_work_with_a_hint(tmp_path, monkeypatch, capsys):
