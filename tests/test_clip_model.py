@@ -47,7 +47,7 @@ def test_a_checkpoint_file_loads_by_its_path(golden, tmp_path):
 @pytest.mark.parametrize(
     ("name", "error", "says"),
     [
-        ("ViT-L/15", ValueError, "did you mean 'ViT-L/14'"),
+        ("ViT-L/15", ValueError, "did you mean 'ViT-L.14'"),
         ("min", ValueError, "did you mean 'mini'"),
         ("nowhere.pt", FileNotFoundError, "nowhere.pt"),
         ("no/such/folder", FileNotFoundError, "no/such/folder"),
