@@ -22,8 +22,10 @@ def in_chunks(module: nn.Module, function: Callable[[Any, Tensor], Tensor], x: T
     norm in training is no such function: its rows see each other.
     Source: Gao et al. 2021, "Scaling deep contrastive learning batch size under memory limited setup".
     """
-    if not chunk or len(x) <= chunk or not torch.is_grad_enabled():
+    if not chunk or len(x) <= chunk:
         return function(module, x)
+    if not torch.is_grad_enabled():
+        return torch.cat([function(module, part) for part in x.split(chunk)])
     call = _Call(module, function)
     weights = {**dict(call.named_parameters()), **dict(call.named_buffers())}
 

@@ -30,7 +30,7 @@ def linear(
 
     The factors cost nothing: they ride on the product.
     """
-    if _packs(x, weight):
+    if _packs(x, weight) and not _needs_gradients(x, bias, residual):
         packed, scaled_bias = _packed(weight, bias, inside, outside, x.numel() // x.shape[-1])
         if residual is not None and not silu:
             return _oneDNN().binary(x, residual, packed, scaled_bias, "add")
@@ -45,12 +45,17 @@ def linear(
     else:
         y = torch.addmm(bias, x.flatten(0, -2), weight.t(), beta=outside, alpha=inside * outside)
         y = y.view(*x.shape[:-1], -1)
-    trains = torch.is_grad_enabled()
+    trains = torch.is_grad_enabled()  # then nothing may be changed in place
     if silu:
         y = F.silu(y, inplace=not trains)
     if residual is None:
         return y
     return residual + y if trains else y.add_(residual)
+
+
+def _needs_gradients(*tensors: Tensor | None) -> bool:
+    """Packed products have none; those of a frozen network are asked for by guidance, say."""
+    return torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors)
 
 
 def _packs(x: Tensor, weight: Tensor) -> bool:
@@ -66,7 +71,10 @@ def _packs(x: Tensor, weight: Tensor) -> bool:
 
 
 def _packed(weight: Tensor, bias: Tensor, inside: float, outside: float, rows: int) -> tuple[Tensor, Tensor]:
-    """The weight and the bias with their factors, the weight in oneDNN's layout; made anew when one has changed."""
+    """The weight and the bias with their factors, the weight in oneDNN's layout.
+
+    Made anew when one of them has changed in place or was replaced; a change through `.data` goes unnoticed.
+    """
     state = (weight._version, weight.data_ptr(), bias._version, bias.data_ptr(), inside, outside)
     known = _packed_weights.get(weight)
     if known is None or known[0] != state:

@@ -106,7 +106,7 @@ def embed_sources(
                 skipped.append((number, str(error)))
                 continue
             kept.append(number)
-            yield picture
+            yield model.preprocess.fit(picture)  # a batch of photographs as they are would fill the memory
 
     pictures = readable()
     first = next(pictures, None)

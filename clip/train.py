@@ -87,8 +87,9 @@ class ClipStage:
             return {"tokens": self._tokens(answer), "other_tokens": self._tokens(query)}
         kind = next((kind for kind in PICTURES if kind in sample), "png")
         picture = open_picture(io.BytesIO(sample[kind]))
-        lines = sample.get("captions.txt", sample["txt"]).decode().splitlines() or [""]
-        captions = [lines[i % len(lines)] for i in range(CAPTIONS)]
+        several = sample["captions.txt"].decode().splitlines() if "captions.txt" in sample else []
+        captions = [line for line in several if line.strip()] or [sample["txt"].decode()]
+        captions = [captions[i % len(captions)] for i in range(CAPTIONS)]
         return {"pixels": self.preprocess(picture), "tokens": self._tokens(captions)}
 
     def loss(self, model, batch, generator):

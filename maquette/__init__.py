@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.metadata
+import platform
 import sys
 from pathlib import Path
 
@@ -23,7 +24,9 @@ def _hide_torchvision_of_another_torch() -> None:
         ours, theirs = (importlib.metadata.version(name) for name in ("torch", "torchvision"))
     except importlib.metadata.PackageNotFoundError:
         return
-    if ours.endswith("+cpu") and "+" not in theirs:
+    # Elsewhere than here the registry's torchvision is itself a CPU build.
+    here = sys.platform == "linux" and platform.machine() in ("x86_64", "AMD64")
+    if here and ours.endswith("+cpu") and "+" not in theirs:
         sys.modules.setdefault("torchvision", None)  # type: ignore[arg-type]
 
 

@@ -53,3 +53,11 @@ def test_a_packed_weight_follows_the_weight(monkeypatch):
         torch.testing.assert_close(linear(x, weight, bias), 2 * before)
         bias.add_(1)
         torch.testing.assert_close(linear(x, weight, bias), 2 * before + 1)
+
+
+def test_gradients_pass_through_a_frozen_layer(monkeypatch):
+    monkeypatch.setattr(linear_file, "_packs", lambda x, weight: True)
+    weight, bias = (nn.Parameter(torch.randn(*shape), requires_grad=False) for shape in ((4, 8), (4,)))
+    x = torch.randn(3, 8, requires_grad=True)
+    linear(x, weight, bias, outside=1.702, silu=True).sum().backward()
+    assert x.grad is not None and x.grad.abs().sum() > 0

@@ -6,11 +6,11 @@ import tarfile
 
 import pytest
 import torch
-from maquette.clip import ClipModel
+from maquette.clip import ClipEncoder, ClipModel
 from maquette.clip.fine_tuning import choose_trained, merged
 from maquette.clip.interpolate import interpolate
 from maquette.clip.loss import contrastive_loss
-from maquette.clip.train import ClipStage
+from maquette.clip.train import ClipStage, _drawn
 from maquette.training import TrainConfig, fit
 from maquette.training.precision import InDtype
 from PIL import Image
@@ -132,6 +132,34 @@ def test_chunks_keep_only_what_goes_in_and_comes_out():
 
     inputs = sum(x.numel() for x in batch(32))
     assert inputs <= kept(4) < inputs + 0.02 * kept(0)
+
+
+def test_without_gradients_chunks_are_computed_one_by_one():
+    encoder, sizes = tiny_clip().encoder, []
+    encoder.visual.register_forward_hook(lambda module, inputs, outputs: sizes.append(len(inputs[0])))
+    with torch.no_grad():
+        whole, parts = encoder(*batch()), encoder(*batch(), chunk=7)
+    torch.testing.assert_close(parts, whole)
+    assert sizes == [24, 7, 7, 7, 3]
+
+
+def test_a_resnet_trains_in_bfloat16():
+    layout = {**TINY, "image_resolution": 32, "vision_layers": [1, 1, 1, 1], "vision_width": 16}
+    encoder = ClipEncoder(**layout, vocab_size=300).train()
+    contrastive_loss(*InDtype(encoder, torch.bfloat16)(*batch(4))).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in encoder.parameters())
+
+
+def test_one_of_several_captions_is_drawn():
+    stage, picture = ClipStage(config(**TINY)), io.BytesIO()
+    Image.new("RGB", (16, 16)).save(picture, "png")
+    sample = {"__key__": "0", "png": picture.getvalue(), "captions.txt": b"a red ball\n\na ball\n"}
+    expected = stage.tokenizer(["a red ball", "a ball"] * 2, 24)
+    assert torch.equal(stage.prepare(sample)["tokens"], expected)
+    sample = {"__key__": "0", "png": picture.getvalue(), "txt": b"a red\nball"}
+    assert torch.equal(stage.prepare(sample)["tokens"], stage.tokenizer(["a red ball"] * 4, 24))
+    drawn = _drawn(expected.expand(40, 4, 24), torch.Generator().manual_seed(0))
+    assert {tuple(row) for row in drawn.tolist()} == {tuple(row) for row in expected.tolist()}
 
 
 def test_both_losses_fall(shards, tmp_path, started):

@@ -28,9 +28,18 @@ class InDtype(torch.nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         if self.dtype == torch.float32:
             return self.model(*args, **kwargs)
-        weights = _cast(dict(self.model.named_parameters()), self.dtype)
+        weights = _cast(dict(self.model.named_parameters()), self.dtype) | self._of_batch_norms()
         args, kwargs = _cast(args, self.dtype), _cast(kwargs, self.dtype)
         return _cast(torch.func.functional_call(self.model, weights, args, kwargs), torch.float32)
+
+    def _of_batch_norms(self) -> dict[str, torch.nn.Parameter]:
+        """Their parameters, as they are: torch wants them in the format of the running statistics, float32."""
+        return {
+            f"{name}.{key}": parameter
+            for name, module in self.model.named_modules()
+            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)
+            for key, parameter in module.named_parameters(recurse=False)
+        }
 
 
 def resolve_dtype(precision: str, device: torch.device) -> torch.dtype:

@@ -53,9 +53,11 @@ def create(
         if hint:
             typer.echo(f"hint: {model} draws this, but {hint}", err=True)
 
+    # First, as it may fail, and drawing takes long.
+    clip = room("clip.model").ClipModel.from_pretrained("mini") if best_of is not None else None
     made = _sample(prompt, drawn, seed, steps, guidance, model)
-    if best_of is not None:
-        made = _best(prompt, made, count)
+    if clip is not None:
+        made = _best(clip, prompt, made, count)
     target = output or files.free_name(prompt, Path.cwd())
     pictures = [(target, made[0].image, made[0].settings)]
     if count > 1:
@@ -88,9 +90,9 @@ def _drawn(count: int, best_of: int | None) -> int:
     return best_of or count
 
 
-def _best(prompt: str, made: list[Made], count: int) -> list[Made]:
+def _best(clip: Any, prompt: str, made: list[Made], count: int) -> list[Made]:
     """The `count` pictures that fit best, best first; prints all scores."""
-    ranking, clip = room("pipelines.ranking"), room("clip.model").ClipModel.from_pretrained("mini")
+    ranking = room("pipelines.ranking")
     scores = ranking.clip_scores(clip, prompt, [one.image for one in made])
     order = ranking.best(scores, len(scores))
     for place, i in enumerate(order):
