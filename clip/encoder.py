@@ -11,6 +11,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from ..weights.load_original import load_original
+from ..weights.read_weights import NOT_WEIGHTS
 from .gradient_cache import in_chunks
 from .preprocess import OPENAI_MEAN, OPENAI_STD
 from .resnet import ModifiedResNet
@@ -121,7 +122,7 @@ class ClipEncoder(ModelMixin, ConfigMixin):
         config: what shapes cannot tell (heads, activation, preparation), in the vocabulary of the arguments.
         Raises ValueError naming up to five missing, extra or misshapen keys, or for what is no CLIP at all.
         """
-        weights = {key: value for key, value in state_dict.items() if key not in ORIGINAL_ATTRIBUTES}
+        weights = {key: value for key, value in state_dict.items() if key not in NOT_WEIGHTS}
         with torch.device("meta"):
             net = cls(**{**_read_off(weights), **(config or {})})
         return load_original(net, weights)
@@ -195,9 +196,6 @@ def _image_vectors(encoder: ClipEncoder, pixels: Tensor) -> Tensor:
 
 def _text_vectors(encoder: ClipEncoder, tokens: Tensor) -> Tensor:
     return F.normalize(encoder.encode_text(tokens, with_states=False).vector, dim=-1)
-
-
-ORIGINAL_ATTRIBUTES = {"input_resolution", "context_length", "vocab_size"}
 
 
 def _check(holds: bool, problem: str) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from ..weights.cache import offline
 
+INSTEAD = "give the path of the weights, with the open_clip_config.json beside them (else they are taken for OpenAI's)"
+
 
 def hub_file(
     repository: str, names: Sequence[str], revision: str | None = None, progress: bool = True
@@ -53,7 +55,7 @@ def hub_file(
         if forbidden or os.environ.get("HF_HUB_OFFLINE"):
             raise FileNotFoundError(
                 f"{names[0]} of {where} is not in the Hub's cache and downloads are forbidden; unset MAQUETTE_OFFLINE "
-                "and HF_HUB_OFFLINE, or give the path of a local file"
+                f"and HF_HUB_OFFLINE, or {INSTEAD}"
             ) from None
         raise _unreachable(where, error) from None
     except OSError as error:
@@ -77,5 +79,5 @@ def _unreachable(where: str, error: Exception) -> ConnectionError:
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120].rstrip(".")
     return ConnectionError(
         f"{where} cannot be fetched from the Hub ({reason}); check the network or the proxy and try again, or download "
-        "its files by other means and give the path of the weights"
+        f"its files by other means and {INSTEAD}"
     )

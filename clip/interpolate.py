@@ -8,16 +8,34 @@ import torch
 
 from .encoder import ClipEncoder
 
+# What the shapes of weights do not tell, and weights learnt with one value mean nothing with another.
+COMPUTED = (
+    "activation",
+    "vision_head_width",
+    "transformer_heads",
+    "image_mean",
+    "image_std",
+    "interpolation",
+    "resize_mode",
+)
+
 
 @torch.no_grad()
 def interpolate(start: ClipEncoder, tuned: ClipEncoder, alpha: float) -> ClipEncoder:
     """A new encoder with the weights (1 - alpha) · start + alpha · tuned, computed in float32.
 
-    alpha 0 gives the start's weights bit for bit, 1 the tuned ones'. A bias of logits that only one of them has is
-    taken as it is. Raises ValueError for an alpha outside of 0 to 1 or for encoders of different layouts.
+    alpha 0 gives the start's weights bit for bit, 1 the tuned ones'. The layout is that of `tuned`: a bias of logits
+    that only it has is taken as it is, and one that only the start has is dropped. Raises ValueError for an alpha
+    outside of 0 to 1, for encoders of different layouts, and for those that compute or see pictures differently.
     Source: WiSE-FT (Wortsman et al. 2022), section 3.
     """
     check_share(alpha)
+    for entry in COMPUTED:
+        ours, theirs = _plain(start.config[entry]), _plain(tuned.config[entry])
+        if ours != theirs:
+            raise ValueError(
+                f"only models of one kind can be mixed; {entry} is {ours} in one and {theirs} in the other"
+            )
     mixed = copy.deepcopy(tuned)
     before, after = start.state_dict(), mixed.state_dict()
     for name in sorted((before.keys() ^ after.keys()) - {"logit_bias"}):
@@ -32,6 +50,11 @@ def interpolate(start: ClipEncoder, tuned: ClipEncoder, alpha: float) -> ClipEnc
             old, new = before[name].to(weight.device, torch.float32), weight.float()
             weight.copy_(torch.lerp(old, new, float(alpha)))
     return mixed
+
+
+def _plain(value: object) -> object:
+    """A value of a config; from a file its tuples come back as lists."""
+    return list(value) if isinstance(value, (tuple, list)) else value
 
 
 def check_share(alpha: object) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Iterable, Iterator, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,14 @@ from tqdm import tqdm
 
 from ..weights import bundled_folder, find_weights, known_models, model_entry, read_weights
 from ..weights.precision import best_device, best_dtype
+from ..weights.read_weights import is_archive
 from ..weights.table import nearest
 from .encoder import ClipEncoder
 from .preprocess import Preprocess, open_picture
 from .tokenizer import ClipTokenizer
 
 TASK = "zero-shot-image-classification"
-# An architecture and what it was trained on, or a repository of the Hub.
-OPEN_CLIP_NAME = re.compile(r"hf-hub:.+|[\w.-]+/(?!.*\.(pt|pth|bin|safetensors)$)[\w.-]+")
+WEIGHT_FILES = (".pt", ".pth", ".bin", ".safetensors")
 
 
 class ClipModel:
@@ -44,6 +45,7 @@ class ClipModel:
         cls,
         model: str | os.PathLike = "mini",
         *,
+        config: str | Mapping[str, Any] | None = None,
         dtype: Any = "auto",
         device: Any = "auto",
         progress: bool = True,
@@ -51,19 +53,27 @@ class ClipModel:
         """A known name ("mini", "ViT-B/32", …), an open_clip one ("ViT-B-32/laion2b_s34b_b79k", "hf-hub:org/name"),
         the folder of a trained model, or the file of one of OpenAI's or open_clip's checkpoints.
 
+        config: what a file's shapes cannot tell, such as activation, heads, and the preparation of pictures, as
+        open_clip's name of the model or its architecture ("ViT-H-14/laion2b_s32b_b79k", "ViT-H-14"; nothing is
+        downloaded) or as arguments of ClipEncoder. Without it, a file is read as the open_clip_config.json beside it
+        says, else as one of OpenAI's, with a warning unless it is a TorchScript archive as theirs are.
         dtype: a torch dtype; "auto": bfloat16 where native, else float32. device: "auto": the GPU if there is one.
         A published model is downloaded once, with a bar if `progress`. Raises ValueError for an unknown name or for
         what is no CLIP, FileNotFoundError for a missing file, OSError if a download fails.
         """
         device = best_device() if device == "auto" else torch.device(device)
         dtype = best_dtype(device) if dtype == "auto" else dtype
-        encoder, tokenizer = _load(os.fspath(model), progress)
+        encoder, tokenizer = _load(os.fspath(model), config, progress)
         # As any module: diffusers' own `to` warns of layers that this network has not.
+        scalars = [parameter for parameter in encoder.parameters() if not parameter.dim()]
+        exact = [scalar.detach().float().to(device) for scalar in scalars]
         torch.nn.Module.to(encoder.requires_grad_(False), device, dtype)
+        for scalar, value in zip(scalars, exact, strict=True):  # temperature and bias: 1 % of 100 is much
+            scalar.data = value
         return cls(encoder, tokenizer, os.fspath(model))
 
     def save_pretrained(self, folder: str | os.PathLike) -> None:
-        """Write `config.json`, weights and `tokenizer.json` as `from_pretrained` reads them."""
+        """Write `config.json`, weights in their present format, and `tokenizer.json`, for `from_pretrained`."""
         self.encoder.save_pretrained(folder)
         self.tokenizer.save(Path(folder) / "tokenizer.json")
 
@@ -80,14 +90,16 @@ class ClipModel:
     @torch.no_grad()
     def embed_images(
         self,
-        pictures: Iterable[Image.Image | str | os.PathLike],
+        pictures: Iterable[Image.Image | str | os.PathLike] | Image.Image | str | os.PathLike,
         batch_size: int = 32,
         progress: bool = False,
     ) -> Tensor:
-        """Vectors, float32 [N, dim] on the CPU, of PIL pictures or the paths of some, in their order.
+        """Vectors, float32 [N, dim] on the CPU, of PIL pictures or the paths of some, in their order; N is 1 for one.
 
         Raises what `open_picture` raises, naming the file.
         """
+        if isinstance(pictures, (Image.Image, str, os.PathLike)):
+            pictures = [pictures]
         total = len(pictures) if isinstance(pictures, Sequence) else None
         vectors = []
         with tqdm(total=total, unit="picture", disable=not progress, leave=False) as bar:
@@ -99,11 +111,15 @@ class ClipModel:
         return torch.cat(vectors) if vectors else torch.zeros(0, self.dim)
 
     @torch.no_grad()
-    def embed_texts(self, texts: Sequence[str], batch_size: int = 256, truncate: bool = False) -> Tensor:
-        """Vectors, float32 [N, dim] on the CPU, of texts.
+    def embed_texts(
+        self, texts: Sequence[str] | str, batch_size: int = 256, truncate: bool = False
+    ) -> Tensor:
+        """Vectors, float32 [N, dim] on the CPU, of texts; N is 1 for one text.
 
         Raises ValueError for one that is too long, unless `truncate`, which cuts it.
         """
+        if isinstance(texts, str):
+            texts = [texts]
         if not texts:
             return torch.zeros(0, self.dim)
         tokens = self.tokenizer(texts, self.encoder.config["context_length"], truncate)
@@ -117,7 +133,13 @@ class ClipModel:
         return vectors
 
 
-def _load(model: str, progress: bool) -> tuple[ClipEncoder, ClipTokenizer]:
+def _load(
+    model: str, config: str | Mapping[str, Any] | None, progress: bool
+) -> tuple[ClipEncoder, ClipTokenizer]:
+    if config is not None and not os.path.isfile(model):
+        raise ValueError(
+            f"config goes with the path of a file of weights, and {model!r} is none; leave it out"
+        )
     if model in known_models():
         entry = model_entry(model, TASK)
         if isinstance(entry["tasks"][TASK], str):
@@ -126,17 +148,52 @@ def _load(model: str, progress: bool) -> tuple[ClipEncoder, ClipTokenizer]:
         return ClipEncoder.from_original(read_weights(path)), ClipTokenizer.openai()
     if os.path.isdir(model):
         return _load_folder(Path(model))
-    if OPEN_CLIP_NAME.fullmatch(model) and not os.path.exists(model):
-        from .open_clip_names import find_open_clip
+    if os.path.exists(model):
+        return _load_file(Path(model), config), ClipTokenizer.openai()
+    from .open_clip_names import HUB, architectures, find_open_clip, open_clip_names
 
-        path, config = find_open_clip(model, progress=progress)
-        return ClipEncoder.from_original(read_weights(path), config), ClipTokenizer.openai()
-    if os.path.exists(model) or os.sep in model or Path(model).suffix:
-        return ClipEncoder.from_original(read_weights(model)), ClipTokenizer.openai()
+    architecture, slash, _ = model.partition("/")
+    is_file = model.endswith(WEIGHT_FILES)
+    if model.startswith(HUB) or (slash and not is_file and architecture in architectures()):
+        path, found = find_open_clip(model, progress=progress)
+        return ClipEncoder.from_original(read_weights(path), found), ClipTokenizer.openai()
+    if is_file or len(Path(model).parts) > 2 or os.path.isabs(model):
+        raise FileNotFoundError(
+            f"there is no file or folder {model}; give the path of a checkpoint or a model's folder"
+        )
+    hint = nearest(model, known_models(TASK)) or nearest(model, open_clip_names())
     raise ValueError(
-        f"unknown model {model!r}{nearest(model, known_models(TASK))}; known are {', '.join(known_models(TASK))}, "
-        "open_clip's names such as ViT-B-32/laion2b_s34b_b79k, or give the path of a checkpoint or a model's folder"
+        f"there is no file or folder {model!r}, and no model of that name{hint}; known are "
+        f"{', '.join(known_models(TASK))}, and open_clip's names such as ViT-B-32/laion2b_s34b_b79k"
     )
+
+
+def _load_file(path: Path, config: str | Mapping[str, Any] | None) -> ClipEncoder:
+    """The network of a checkpoint, of which `config`, a file beside it, or else custom tells what shapes cannot."""
+    from .open_clip_names import CONFIG, hub_config, open_clip_config
+
+    beside = path.with_name(CONFIG)
+    if isinstance(config, str):
+        config = open_clip_config(config)
+    elif config is not None:
+        # Such as diffusers' notes in a config.json.
+        config = {name: value for name, value in config.items() if not name.startswith("_")}
+        known = list(signature(ClipEncoder).parameters)
+        for name in config:
+            if name not in known:
+                raise ValueError(f"config has the unknown entry {name!r}{nearest(name, known)}")
+    elif beside.is_file():
+        config = hub_config(str(path), beside)
+    weights = read_weights(path)
+    encoder = ClipEncoder.from_original(weights, None if config is None else dict(config))
+    if config is None and not is_archive(path):
+        warnings.warn(
+            f"{path} is read as one of OpenAI's models, with their activation and preparation of pictures; if it is "
+            f"open_clip's, put its {CONFIG} beside it, or load it in Python with config='ViT-B-32/laion2b_s34b_b79k' "
+            "or whatever it is",
+            stacklevel=4,
+        )
+    return encoder
 
 
 def _load_folder(folder: Path) -> tuple[ClipEncoder, ClipTokenizer]:

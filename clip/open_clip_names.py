@@ -6,7 +6,6 @@ The package itself is never imported: it needs a torchvision that works, and its
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import json
 import re
 import sys
@@ -18,8 +17,10 @@ from typing import Any
 from ..weights import find_file
 from ..weights.table import nearest
 from .hub_files import hub_file
+from .open_clip_package import open_clip_file, open_clip_folder
 
 HUB = "hf-hub:"
+CONFIG = "open_clip_config.json"
 WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 SUPPORTED = (
     "supported are open_clip's own ViT and ResNet image towers with OpenAI's kind of text tower and tokenizer, such as "
@@ -60,7 +61,7 @@ def find_open_clip(name: str, *, progress: bool = True) -> tuple[Path, dict[str,
         repository, _, revision = name[len(HUB) :].partition("@")
         if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
             raise ValueError(f"{name!r} names no repository of the Hub; expected {HUB}org/name")
-        path = hub_file(repository, ("open_clip_config.json",), revision or None, progress)
+        path = hub_file(repository, (CONFIG,), revision or None, progress)
         config = hub_config(name, path)
         return hub_file(repository, WEIGHTS, revision or None, progress), config
     config = open_clip_config(name)
@@ -78,15 +79,23 @@ def open_clip_names() -> list[str]:
     return [f"{model}/{tag}" for model, tags in _table().items() for tag in tags]
 
 
+def architectures() -> list[str]:
+    """The names of open_clip's architectures, whether or not there are weights for them and ClipEncoder builds them."""
+    return sorted(path.stem for path in (open_clip_folder() / "model_configs").glob("*.json"))
+
+
 def open_clip_config(name: str) -> dict[str, Any]:
-    """The ClipEncoder config of "ARCHITECTURE/TAG". Raises ValueError as `find_open_clip` does."""
-    weights = _pretrained(name)
-    path = _package() / "model_configs" / f"{name.partition('/')[0]}.json"
+    """The ClipEncoder config of "ARCHITECTURE/TAG", or of "ARCHITECTURE" with OpenAI's preparation of pictures.
+
+    Raises ValueError as `find_open_clip` does; nothing is downloaded.
+    """
+    weights = {} if name in architectures() else _pretrained(name)
+    path = open_clip_file(f"model_configs/{name.partition('/')[0]}.json")
     return _translated(name, json.loads(path.read_text(encoding="utf-8")), weights)
 
 
 def hub_config(name: str, path: Path) -> dict[str, Any]:
-    """The ClipEncoder config in the `open_clip_config.json` of a Hub repository. Raises ValueError."""
+    """The ClipEncoder config in the `open_clip_config.json` of a Hub repository or beside a file. Raises ValueError."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         model, prepared = content["model_cfg"], content.get("preprocess_cfg", {})
@@ -178,19 +187,12 @@ def _hash_in(url: str) -> str | None:
     return found and (found[1] or found[2])
 
 
-def _package() -> Path:
-    found = importlib.util.find_spec("open_clip")
-    if found is None or not found.submodule_search_locations:
-        raise ValueError("open_clip's tables are missing; install it with: pip install open_clip_torch")
-    return Path(found.submodule_search_locations[0])
-
-
 @cache
 def _table() -> dict[str, dict[str, dict[str, Any]]]:
     """architecture -> tag -> where its weights lie and how its pictures are prepared."""
     # A package of another name over the same files, whose __init__ is thus not run; the module imports its neighbours
     # relatively.
     stand_in = types.ModuleType("maquette_open_clip_tables")
-    stand_in.__path__ = [str(_package())]
+    stand_in.__path__ = [str(open_clip_folder())]
     sys.modules[stand_in.__name__] = stand_in
     return importlib.import_module(f"{stand_in.__name__}.pretrained")._PRETRAINED

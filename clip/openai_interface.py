@@ -68,7 +68,8 @@ def load(
 def tokenize(texts: str | Sequence[str], context_length: int = 77, truncate: bool = False) -> Tensor:
     """Texts -> int32 [N, context_length]: start, the text's ids, end, then zeros.
 
-    Raises ValueError for a text that does not fit, unless `truncate`, which cuts it and keeps the end token.
+    Raises TextTooLong (a RuntimeError, as in the original, and a ValueError) for a text that does not fit, unless
+    `truncate`, which cuts it and keeps the end token.
     """
     return _tokenizer()(texts, context_length, truncate).int()
 

@@ -23,8 +23,9 @@ def linear_probe(
     """Logistic regression on vectors: log-probabilities [M, classes] of `test` [M, D], and the C it used.
 
     train [N, D] with targets from 0 to classes - 1; a class without pictures gets -1e9. C is the inverse strength of
-    regularisation; None tries six on a held-out fifth of `train` (0.316 if some class has a single picture), then
-    fits to all. Deterministic. Source: Radford et al. 2021, appendix A.3, and openai/CLIP's README.
+    regularisation; None tries six on a held-out fifth of `train`, then fits to all, or takes 0.316 where a fifth
+    would say little: if some class has a single picture, or there are fewer than five for each class on average.
+    Deterministic. Source: Radford et al. 2021, appendix A.3, and openai/CLIP's README.
     Raises ValueError for fewer than two classes, shapes that do not fit, and vectors that are not finite.
     """
     from sklearn.linear_model import LogisticRegression

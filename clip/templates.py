@@ -1,7 +1,7 @@
 """The words of zero-shot classification: labels, prompt templates, and the sets of both that have a name.
 
-ImageNet's classes and OpenAI's templates are open_clip's (zero_shot_metadata.py), read from that one file: importing
-open_clip itself would load torchvision and much else.
+ImageNet's classes and OpenAI's templates are open_clip's (zero_shot_metadata.py), a module of data that is run by
+itself: importing open_clip would load torchvision and much else.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from types import ModuleType
+
+from .open_clip_package import open_clip_file
 
 DEFAULT_TEMPLATES = ("a photo of a {}",)
 TEMPLATE_SETS = {"imagenet": "OPENAI_IMAGENET_TEMPLATES", "simple": "SIMPLE_IMAGENET_TEMPLATES"}
@@ -127,14 +129,9 @@ def _lines(path: Path, what: str) -> list[str]:
 
 @cache
 def _metadata() -> ModuleType:
-    package = importlib.util.find_spec("open_clip")
-    folder = (package.submodule_search_locations or [""])[0] if package else ""
-    path = Path(folder) / "zero_shot_metadata.py"
+    path = open_clip_file("zero_shot_metadata.py")
     spec = importlib.util.spec_from_file_location("maquette_zero_shot_metadata", path)
-    if not path.is_file() or spec is None or spec.loader is None:
-        raise FileNotFoundError(
-            "the ImageNet classes and templates come with open_clip_torch, which is not here; install it again"
-        )
+    assert spec is not None and spec.loader is not None  # as for every file that ends with .py
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

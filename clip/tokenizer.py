@@ -2,7 +2,6 @@
 
 import gzip
 import html
-import importlib.util
 import os
 import re
 import zlib
@@ -14,6 +13,8 @@ import torch
 from tokenizers import Regex, Tokenizer, pre_tokenizers
 from tokenizers.models import BPE
 
+from .open_clip_package import open_clip_file
+
 START, END = "<|startoftext|>", "<|endoftext|>"
 # How OpenAI's tokenizer takes a text apart; what matches nowhere, which is white space, is dropped.
 # The mark U+0345 is dropped too: ignoring case it equals the letter iota, so the original takes it for neither.
@@ -23,6 +24,17 @@ _PIECES = (
 )
 # Texts that neither ftfy nor html.unescape would change, which are nearly all captions.
 _PLAIN = re.compile(r"[ -%'-~\t\n]*").fullmatch
+
+
+class TextTooLong(ValueError, RuntimeError):
+    """A text has more tokens than fit. A ValueError as for all bad input, and the RuntimeError that OpenAI's raises.
+
+    row: which of the texts it is; tokens: how many it has; room: how many fit beside start and end.
+    """
+
+    def __init__(self, message: str, row: int = 0, tokens: int = 0, room: int = 0):
+        super().__init__(message)
+        self.row, self.tokens, self.room = row, tokens, room
 
 
 class ClipTokenizer:
@@ -101,7 +113,8 @@ class ClipTokenizer:
     ) -> torch.Tensor:
         """Tokens int64 [N, context_length]: start, the text's ids, end, then zeros.
 
-        Raises ValueError for a text that does not fit, unless `truncate`, which cuts it and keeps the end token.
+        Raises TextTooLong, a ValueError, for a text that does not fit, unless `truncate`, which cuts it and keeps
+        the end token.
         """
         return self.with_lengths(texts, context_length, truncate)[0]
 
@@ -120,9 +133,12 @@ class ClipTokenizer:
         for row, text in enumerate(texts):
             ids = self.encode(text)
             if len(ids) > room and not truncate:
-                raise ValueError(
+                raise TextTooLong(
                     f"the text {_shortened(text)} has {len(ids)} tokens, and {room} fit beside start and end in "
-                    f"context_length {context_length}; shorten it, or pass truncate=True to lose its end"
+                    f"context_length {context_length}; shorten it, or pass truncate=True to lose its end",
+                    row,
+                    len(ids),
+                    room,
                 )
             ids = [*start, *ids[:room], self.end_id]
             rows[row, : len(ids)] = ids
@@ -161,14 +177,12 @@ def _byte_characters() -> dict[str, int]:
 
 
 def _openai_merges() -> list[tuple[str, str]]:
-    found = importlib.util.find_spec("open_clip")  # finds without importing
-    folders = (found.submodule_search_locations if found else None) or ["open_clip"]
-    path = Path(folders[0]) / "bpe_simple_vocab_16e6.txt.gz"
+    path = open_clip_file("bpe_simple_vocab_16e6.txt.gz")
     try:
         lines = gzip.decompress(path.read_bytes()).decode("utf-8").splitlines()
     except (EOFError, OSError, UnicodeDecodeError, zlib.error) as error:
         raise ValueError(
-            f"{path} is missing or damaged; reinstall it: pip install open_clip_torch"
+            f"{path} is damaged; reinstall it with: pip install --force-reinstall open_clip_torch"
         ) from error
     # After a line about the file: as many merges as fill 49,408 entries beside 2 × 256 bytes and two tokens.
     return [(a, b) for a, b in (line.split() for line in lines[1 : 49152 - 256 - 2 + 1])]

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .templates import DEFAULT_TEMPLATES, check_labels, check_templates
+from .tokenizer import TextTooLong
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -132,6 +133,14 @@ def embed_labels(
     for first in range(0, len(labels), at_once):
         some = labels[first : first + at_once]
         texts = [template.replace("{}", label) for label in some for template in templates]
-        each = model.embed_texts(texts).view(len(some), len(templates), -1)
+        try:
+            each = model.embed_texts(texts).view(len(some), len(templates), -1)
+        except TextTooLong as error:
+            label, template = some[error.row // len(templates)], templates[error.row % len(templates)]
+            label = label if len(label) <= 60 else f"{label[:57]}…"
+            raise ValueError(
+                f"the label {label!r} is too long: in the template {template!r} it makes {error.tokens} tokens, and "
+                f"the model takes {error.room}; shorten the label or the template"
+            ) from None
         vectors.append(F.normalize(each.mean(dim=1), dim=-1))
     return torch.cat(vectors)

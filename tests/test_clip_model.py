@@ -1,10 +1,12 @@
 """ClipModel: the whole CLIP from a folder, a file or a name, and vectors that do not depend on the batch."""
 
+import json
+
 import pytest
 import torch
 from conftest import GOLDENS
 from goldens.formula import formula_state_dict
-from maquette.clip import ClipModel
+from maquette.clip import ClipEncoder, ClipModel
 from PIL import Image
 from safetensors.torch import save_file
 from tiny_models import tiny_clip
@@ -40,8 +42,60 @@ def test_vectors_keep_the_order_and_do_not_depend_on_the_batch(model, tmp_path):
 def test_a_checkpoint_file_loads_by_its_path(golden, tmp_path):
     manifest, _ = golden("clip/vit_tiny")
     save_file(formula_state_dict(manifest["weights"], manifest["salt"]), tmp_path / "tiny.safetensors")
-    model = ClipModel.from_pretrained(tmp_path / "tiny.safetensors", dtype=torch.float32)
+    with pytest.warns(UserWarning, match=r"is read as one of OpenAI's .* open_clip_config.json beside it"):
+        model = ClipModel.from_pretrained(tmp_path / "tiny.safetensors", dtype=torch.float32)
     assert model.embed_images([Image.new("RGB", (9, 9))]).shape == (1, 48)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_file_of_open_clips_is_read_as_what_it_is(tmp_path):
+    layout = {"vision_layers": 1, "vision_width": 64, "vision_patch_size": 8, "image_resolution": 16}
+    layout |= {"embed_dim": 16, "transformer_width": 64, "transformer_layers": 1, "vocab_size": 49408}
+    told = {"vision_head_width": 32, "transformer_heads": 2, "activation": "gelu", "image_mean": [0.5] * 3}
+    encoder = ClipEncoder(**layout, **told).eval()
+    path = tmp_path / "open_clip_model.safetensors"
+    save_file(encoder.state_dict(), path)
+    picture = Image.effect_noise((20, 20), 90).convert("RGB")
+
+    by_argument = ClipModel.from_pretrained(path, config=encoder.config, dtype=torch.float32)
+    with pytest.raises(UserWarning, match="OpenAI's"):
+        ClipModel.from_pretrained(path)
+    towers = {
+        "vision_cfg": {"image_size": 16, "layers": 1, "width": 64, "patch_size": 8, "head_width": 32},
+        "text_cfg": {"width": 64, "heads": 2, "layers": 1},
+    }
+    content = {"model_cfg": {"embed_dim": 16, **towers}, "preprocess_cfg": {"mean": [0.5] * 3}}
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(content))
+    by_file = ClipModel.from_pretrained(path, dtype=torch.float32)
+    expected = encoder(by_file.preprocess(picture)[None], by_file.tokenizer(["a cat"]))
+    for model in (by_argument, by_file):
+        assert {key: model.encoder.config[key] for key in told} == told
+        torch.testing.assert_close(model.embed_images(picture), expected[0].detach())
+        torch.testing.assert_close(model.embed_texts("a cat"), expected[1].detach())
+
+
+def test_the_config_of_a_file_can_be_a_name_of_open_clips(model, tmp_path):
+    """The sizes do not fit this file, which shows that they are the name's."""
+    path = tmp_path / "own.safetensors"
+    save_file(model.encoder.state_dict(), path)
+    for name in ("ViT-H-14/laion2b_s32b_b79k", "ViT-H-14"):
+        with pytest.raises(ValueError, match=r"do not fit ClipEncoder: .*resblocks\.2\..* and 680 more"):
+            ClipModel.from_pretrained(path, config=name)
+    with pytest.raises(ValueError, match="no weights for 'ViT-H-15'"):
+        ClipModel.from_pretrained(path, config="ViT-H-15/laion2b_s32b_b79k")
+    with pytest.raises(ValueError, match=r"unknown entry 'activatoin' \(did you mean 'activation'"):
+        ClipModel.from_pretrained(path, config={"activatoin": "gelu"})
+    with pytest.raises(ValueError, match="config goes with the path of a file"):
+        ClipModel.from_pretrained("mini", config="ViT-H-14")
+
+
+def test_one_picture_or_text_is_taken_for_one(model, tmp_path):
+    picture = Image.new("RGB", (40, 50), (200, 30, 30))
+    picture.save(tmp_path / "red.png")
+    for one in (picture, tmp_path / "red.png", str(tmp_path / "red.png")):
+        assert torch.equal(model.embed_images(one), model.embed_images([picture]))
+    for text in ("a red chair", ""):
+        assert torch.equal(model.embed_texts(text), model.embed_texts([text]))
 
 
 @pytest.mark.parametrize(
@@ -49,6 +103,13 @@ def test_a_checkpoint_file_loads_by_its_path(golden, tmp_path):
     [
         ("ViT-L/15", ValueError, "did you mean 'ViT-L.14'"),
         ("min", ValueError, "did you mean 'mini'"),
+        (
+            "runs/mini-clip",
+            ValueError,
+            "no file or folder 'runs/mini-clip', and no model of that name; known are mini",
+        ),
+        ("ViT-B-33/laion2b_s34b_b79k", ValueError, "did you mean 'ViT-B-32/laion2b_s34b_b79k'"),
+        ("ViT-B-32/laion2b_s34b_b79", ValueError, "no weights 'laion2b_s34b_b79' for ViT-B-32"),
         ("nowhere.pt", FileNotFoundError, "nowhere.pt"),
         ("no/such/folder", FileNotFoundError, "no/such/folder"),
         (str(GOLDENS), FileNotFoundError, "config.json is missing"),

@@ -219,6 +219,14 @@ def test_interpolation_goes_from_the_start_to_the_trained(shards, tmp_path, star
     assert same(interpolate(one, two, 1), two) == set(two.state_dict())
     with pytest.raises(ValueError, match="one layout"):
         interpolate(before.encoder, one, 0.5)
+    plain = {key: value for key, value in one.config.items() if not key.startswith("_")}
+    for change in ({"activation": "gelu"}, {"image_mean": [0.5] * 3}, {"vision_head_width": 8}):
+        with pytest.raises(ValueError, match=f"one kind can be mixed; {next(iter(change))} is "):
+            interpolate(one, ClipEncoder(**plain | change), 0.5)
+    biased = ClipEncoder(**plain | {"logit_bias": True})
+    assert (
+        interpolate(biased, one, 0.5).logit_bias is None and interpolate(one, biased, 0.5).logit_bias == -10
+    )
 
 
 def test_pairs_of_texts_train_the_text_tower(shards, tmp_path, start):

@@ -117,6 +117,25 @@ def test_a_file_that_changes_on_the_way_is_fetched_anew(server):
     assert fetch(server, None).read_bytes() == CONTENT[::-1]
 
 
+def test_progress_with_a_changed_file_is_progress(server):
+    def changing(handler):
+        cut(100_000)(handler)
+        server.content, server.etag = CONTENT[::-1], '"two"'
+
+    server.faults = [changing, *[cut(1000)] * 6]
+    assert fetch(server, None).read_bytes() == CONTENT[::-1]
+
+
+def test_a_file_that_never_stops_changing_is_given_up(server):
+    def changing(handler):
+        cut(1000 + len(server.requests))(handler)
+        server.etag = f'"{len(server.requests)}"'
+
+    server.faults = [changing] * 30
+    with pytest.raises(ConnectionError, match="cannot be downloaded"):
+        fetch(server, None)
+
+
 @pytest.mark.parametrize("old", [b"of another file", CONTENT, CONTENT + b"more", CONTENT[:1000], b""])
 def test_what_an_earlier_run_left_is_used_if_it_is_right(server, tmp_path, old):
     (tmp_path / "cache").mkdir()

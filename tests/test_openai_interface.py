@@ -133,6 +133,7 @@ def test_names_and_tokens_are_the_originals():
     tokens = clip.tokenize("a cat", context_length=5)
     assert tokens.dtype == torch.int32
     assert tokens.tolist() == [[49406, 320, 2368, 49407, 0]]
-    with pytest.raises(ValueError, match="truncate=True"):
-        clip.tokenize(["a cat " * 40])
+    for kind in (ValueError, RuntimeError):
+        with pytest.raises(kind, match="truncate=True"):
+            clip.tokenize(["a cat " * 40])
     assert clip.tokenize(["a cat " * 40], truncate=True)[0, -1] == 49407

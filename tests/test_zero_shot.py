@@ -120,7 +120,10 @@ def test_what_cannot_be_classified_is_one_sentence(clip, tmp_path):
         (([],), "there are no pictures"),
         ((tmp_path / "no.png",), "no.png does not exist"),
         ((draw("red"), ["a", "a"]), "the label 'a' is there twice"),
-        ((tmp_path / "no.png", ["word " * 400]), "word"),
+        (
+            (tmp_path / "no.png", ["a mug", "word " * 400]),
+            r"the label '(word )+wo…' is too long: in the template 'a photo of a {}' .* takes 2\d; shorten the label",
+        ),
     ):
         with pytest.raises((ValueError, FileNotFoundError), match=message):
             classify(*arguments)
@@ -168,7 +171,7 @@ def test_a_broken_picture_among_others_is_reported_and_the_others_done(command, 
         (["classify", "bad.png", "--labels", ""], "there are no labels"),
         (["classify", "bad.png", "--labels", "a", "--templates", "{} {}"], "needs exactly one {}"),
         (["classify", "bad.png", "--labels", "a", "-k", "0"], "greater than or equal to 1"),
-        (["classify", "good.png", "--labels", "word " * 400], "word word"),
+        (["classify", "good.png", "--labels", "word " * 400], "the label 'word word"),
         (["evaluate", "glade", "--data", "data"], "unknown stage 'glade'"),
         (["evaluate", "clip", "--data", "nowhere"], "nowhere is neither a folder of classes nor a shard"),
         (["evaluate", "clip", "--data", "empty"], "empty has no sub-folders"),

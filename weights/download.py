@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from .cache import cache_folder, cached_path, file_name, offline
 from .table import model_entry
-from .transfer import CHUNK, Patience, Transfer
+from .transfer import CHUNK, INSTEAD, Patience, Transfer
 
 
 def find_weights(
@@ -62,7 +62,7 @@ def find_file(
     if offline():
         raise FileNotFoundError(
             f"{file_name(url)} is not in {target.parent} and MAQUETTE_OFFLINE forbids downloading it; unset that, or "
-            f"download {url} by other means and give the file's path instead of the name"
+            f"download {url} by other means and {INSTEAD}"
         )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -40,6 +40,11 @@ def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
     return _state_dict(path, content)
 
 
+def is_archive(path: str | os.PathLike) -> bool:
+    """Whether a file of weights is a TorchScript archive, as OpenAI's published ones are."""
+    return zipfile.is_zipfile(path) and "constants.pkl" in _tails(Path(path))
+
+
 def _read(path: Path) -> Any:
     """What the file holds. Raises ValueError, a sentence that lacks only the file's name before it."""
     with path.open("rb") as file:
@@ -72,15 +77,19 @@ def _read_zip(path: Path) -> Any:
     from .torchscript import read_archive
 
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
+        tails = _tails(path)
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError):
         raise ValueError("is damaged or not whole; fetch or copy it again") from None
-    tails = {name.partition("/")[2] for name in names}
     if "data.pkl" not in tails:
         raise ValueError("is a zip archive, but not one of weights; give the file of weights itself")
     # As torch tells them apart.
     return read_archive(path) if "constants.pkl" in tails else _read_torch(path, mapped=True)
+
+
+def _tails(path: Path) -> set[str]:
+    """The names in a zip archive without the folder that all are in."""
+    with zipfile.ZipFile(path) as archive:
+        return {name.partition("/")[2] for name in archive.namelist()}
 
 
 def _read_torch(path: Path, mapped: bool) -> Any:

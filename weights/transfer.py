@@ -16,6 +16,11 @@ from typing import Any
 
 CHUNK = 1 << 20
 OVERLOADED = (408, 425, 429)
+# What a path loses against a name.
+INSTEAD = (
+    "give the file's path instead of the name (a CLIP file given by its path is read as one of OpenAI's, unless "
+    "open_clip's open_clip_config.json lies beside it)"
+)
 
 
 @dataclass(frozen=True)
@@ -64,6 +69,7 @@ class Transfer:
         # Made anew, it knows the proxies of this moment.
         self.opener = urllib.request.build_opener()
         self.answered = False
+        self.best, self.changes = 0, 0
         self.patched = False
         self.validator: str | None = None
         self.worth_keeping = sha256 is not None
@@ -99,24 +105,25 @@ class Transfer:
 
     def _persist(self) -> None:
         """Attempt after attempt until all bytes are there."""
-        best, failures = self.have, 0
+        self.best, failures = self.have, 0
         while True:
             try:
                 return self._receive()
             except _Changed:
-                self._start_over()
+                self._start_anew()
                 reason = "the file changed on the server"
             except _Failed as failure:
                 reason = str(failure)
                 if self.sha256 is None and self.validator is None:
                     self._start_over()
-            if self.have > best:
-                best, failures = self.have, 0
+            if self.have > self.best:
+                self.best, failures = self.have, 0
             failures += 1
-            if failures > (self.patience.retries if self.answered else self.patience.connects):
+            most = self.patience.retries if self.answered else self.patience.connects
+            if failures > most or self.changes > self.patience.retries:
                 raise ConnectionError(
                     f"{self.url} cannot be downloaded ({reason}); check the network or the proxy and try again, or "
-                    "download this address by other means and give the file's path instead of the name"
+                    f"download this address by other means and {INSTEAD}"
                 )
             wait = min(self.patience.pause * 2 ** (failures - 1), 30.0)
             self.report(self.have, self.total, f"{reason}, trying again")
@@ -149,6 +156,7 @@ class Transfer:
     def _begin(self, response: http.client.HTTPResponse) -> None:
         """Read off the headers what the body is, and put the end of `partial` where it begins."""
         etag, length = response.headers.get("ETag", ""), response.headers.get("Content-Length", "")
+        validator = etag if etag.startswith('"') else response.headers.get("Last-Modified")
         if response.status == 206:
             unit, _, where = response.headers.get("Content-Range", "").partition(" ")
             span, _, total = where.partition("/")
@@ -157,11 +165,13 @@ class Transfer:
                 raise _Changed
             self.patched = True
         else:
-            if self.have:
+            if self.validator and validator != self.validator:
+                self._start_anew()
+            elif self.have:
                 self._start_over()
             total = int(length) if length.isdigit() else None
         self.total = total
-        self.validator = etag if etag.startswith('"') else response.headers.get("Last-Modified")
+        self.validator = validator
         free = _free_bytes(self.partial.parent)
         if total is not None and free is not None and total - self.have > free:
             raise OSError(
@@ -181,7 +191,7 @@ class Transfer:
             raise _Failed(f"the server answered {error.code} {error.reason}")
         raise FileNotFoundError(
             f"{self.url} cannot be downloaded: the server answered {error.code} {error.reason}; "
-            "get this file by other means and give its path instead of the name"
+            f"get this file by other means and {INSTEAD}"
         )
 
     def _next(self, response: http.client.HTTPResponse) -> bytes:
@@ -212,6 +222,11 @@ class Transfer:
             self.hash.update(chunk)
             self.have += len(chunk)
         self.patched = self.have > 0
+
+    def _start_anew(self) -> None:
+        """Start over with another file, whose progress is not measured by that of the last one."""
+        self.best, self.changes = 0, self.changes + 1
+        self._start_over()
 
     def _start_over(self) -> None:
         self.have, self.total, self.hash = 0, None, hashlib.sha256()
