@@ -1,5 +1,6 @@
 """The `maquette` command line: arguments in, files out, one sentence when something is wrong."""
 
+import warnings
 from typing import Annotated
 
 import typer
@@ -22,7 +23,9 @@ for command in (create, classify, embed, evaluate, search, toybox, train, models
 def run(arguments: list[str]) -> int:
     """Run a command line without the program's name; returns its exit code. Prints errors as one line."""
     try:
-        code = app(arguments or ["--help"], standalone_mode=False)
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_: typer.echo(f"warning: {message}", err=True)
+            code = app(arguments or ["--help"], standalone_mode=False)
     except (ValueError, OSError, FloatingPointError) as error:
         return _refuse(str(error))
     except Exception as error:

@@ -110,7 +110,6 @@ def _sample(prompt, count, seed, steps, guidance, model) -> list[Made]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("default", pipelines.PromptWarning)
-        warnings.showwarning = lambda message, *_: typer.echo(f"warning: {message}", err=True)
         typer.echo(f"loading {model} …", err=True)
         pipe = pipelines.pipeline("text-to-image", model)
         images = []

@@ -1,6 +1,7 @@
 """`maquette search`: the pictures of an index that fit words or another picture."""
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,8 +30,9 @@ def search(
     found, files = open_index(index, model), room("pipelines.picture_files")
     if sheet is not None:
         files.check_output(sheet)
-    # Words do not end like a picture's file; a name that does, and is none, is a slip.
-    by_picture = room("clip.picture_sources").is_picture(query)
+    # Words do not end like a picture's file; a name that does, and is none, is a slip. Other names have to be there
+    # (isfile, as Path.is_file raises for words longer than a name can be).
+    by_picture = room("clip.picture_sources").is_picture(query) or os.path.isfile(query)
     words = query.encode("utf-8", "replace").decode()
     hits = found.search(Path(query) if by_picture else words, k)
     if as_json:
