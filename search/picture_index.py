@@ -111,6 +111,7 @@ class PictureIndex:
             raise ValueError("the query is empty; give words or a picture to search for")
         table = self._table or self._no_index()
         if isinstance(query, str):
+            self._check_length(query)
             vector = self.model.embed_texts([query])
         else:
             # Opened before the model is loaded, as the picture may be no good.
@@ -174,6 +175,14 @@ class PictureIndex:
         if {**self._about, **places} != self._about:
             self._about.update(places)
             write_about(self.path, self._about)
+
+    def _check_length(self, words: str) -> None:
+        model = self.model
+        try:
+            model.tokenizer(words, model.encoder.config["context_length"])
+        except ValueError:
+            shown = words if len(words) <= 40 else f"{words[:40]}…"
+            raise ValueError(f"the words {shown!r} are too long for {model.name}; use fewer") from None
 
     def _check_model(self, model: ClipModel) -> None:
         """Names can be given to other weights, and a picture's vector cannot: the same one must come out again."""

@@ -109,7 +109,7 @@ class Updating:
                 self._skip(file.path, error.strerror or str(error))
                 bar.update()
                 continue
-            if (old := self.same.get(row.digest)) is None:
+            if (old := self._known(row.digest)) is None:
                 fresh.append(row)
             else:
                 again.append((row._replace(reason=old.reason), old))
@@ -118,6 +118,11 @@ class Updating:
         for row, old in again:
             self._keep(row, vectors.get(old.path), old)
         self._embed(fresh, bar)
+
+    def _known(self, digest: bytes) -> Row | None:
+        """A row of this content that is in the table now: where names were swapped, this run may have replaced it."""
+        old = self.same.get(digest)
+        return old if old is not None and self.rows[old.path].digest == digest else None
 
     def _embed(self, rows: list[Row], bar: Any) -> None:
         if not rows:

@@ -25,6 +25,12 @@ NAME = "maquette_vectors"
 IN_MEMORY = 2 * 1024**3
 _FRAGMENTS = 16
 _READABLE = "reason IS NULL"
+# What LanceDB says of files that are gone or hold something else; of anything else nobody is told to delete them.
+_DAMAGE = re.compile(
+    r"No such file|not found|corrupt|failed to (decode|fill)|too small|invalid (range|seek|magic)"
+    r"|outside (of file|metadata)|(Parser|Ipc) error",
+    re.IGNORECASE,
+)
 
 
 class Row(NamedTuple):
@@ -41,7 +47,7 @@ class VectorTable:
     """Rows with unique paths and vectors [dim] of float32 and length 1, in the folder `place`.
 
     Raises ImportError without LanceDB, ValueError in one sentence for a damaged table, OSError for a full disk and
-    the like. Only one process at a time may write; the caller sees to it.
+    the like, MemoryError. Only one process at a time may write; the caller sees to it.
     """
 
     def __init__(self, place: Path, dim: int, create: bool = False):
@@ -161,22 +167,23 @@ class VectorTable:
         """LanceDB tells of everything by RuntimeError or ValueError, and a panic inside is no Exception at all."""
         try:
             yield
-        except (KeyboardInterrupt, SystemExit, GeneratorExit):
+        except (KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError):
             raise
         except BaseException as error:
             code = re.search(r"os error (\d+)", str(error))
             number = int(code[1]) if code else getattr(error, "errno", None)
-            said = os.strerror(number) if number else ""
-            if not number or isinstance(error, FileNotFoundError) or "No such file" in said:
+            said = os.strerror(number) if number else f"{type(error).__name__}: {error}"
+            # Not in the paths in it, which may be called anything.
+            if isinstance(error, FileNotFoundError) or _DAMAGE.search(re.sub(r"\S*/\S*", "", said)):
                 raise self._damaged(str(error)) from None
-            raise OSError(
-                f"the index {self.place} cannot be used ({said}); what it held is still there; mend that and try again"
-            ) from None
+            do = "try again, and make another index if that does not help"
+            if number:
+                do = "what it held is still there; mend that and try again"
+            raise OSError(f"the index {self.place} cannot be used ({_short(said)}); {do}") from None
 
     def _damaged(self, why: str) -> ValueError:
-        why = re.split(r"[,;:] /|\n", why.removeprefix("lance error: "))[0][:160]
         return ValueError(
-            f"the index {self.place} is damaged ({why}); delete it and embed the pictures again"
+            f"the index {self.place} is damaged ({_short(why)}); delete it and embed the pictures again"
         )
 
 
@@ -193,6 +200,11 @@ def _schema(dim: int) -> pa.Schema:
             ("vector", pa.list_(pa.float32(), dim)),
         ]
     )
+
+
+def _short(why: str) -> str:
+    """LanceDB's sentence without the place in its source and the rest."""
+    return re.split(r"[,;:] /|\n", why.replace("lance error: ", ""))[0][:160]
 
 
 def _among(paths: Sequence[str]) -> str:

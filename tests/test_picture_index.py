@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from filelock import FileLock
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from maquette.search import update as index_update
 from maquette.search import vector_table
@@ -131,20 +131,29 @@ def test_the_folder_and_its_index_move_together(index, folder, tmp_path, model):
     assert PictureIndex.open(tmp_path / "index", model).search(new, k=1)[0].path == new.resolve()
 
 
+NAMES = ["a.png", "b'.png", "sub/c.png", "sub/ü \\ %.png"]
 OPERATIONS = st.lists(
     st.tuples(
-        st.sampled_from(["draw", "break", "delete", "move", "touch", "update"]),
-        st.sampled_from(["a.png", "b'.png", "sub/c.png", "sub/ü \\ %.png"]),
+        st.sampled_from(["draw", "break", "delete", "move", "swap", "touch", "update"]),
+        st.sampled_from(NAMES),
         st.integers(0, 3),
     ),
     max_size=25,
 )
+# The first batch overwrites the row from which the second would take its vector.
+SWAPPED = [
+    *(("draw", name, number) for number, name in enumerate(NAMES)),
+    ("update", NAMES[0], 0), ("touch", NAMES[1], 0), ("swap", NAMES[0], 2),
+]  # fmt: skip
 
 
 @settings(max_examples=12, deadline=None)
+@example(SWAPPED)
 @given(OPERATIONS)
 def test_after_any_changes_the_index_is_that_of_the_folder(model, operations):
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as place, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(index_update, "_CHUNK", 2)
+        patch.setattr(index_update, "_BATCH", 2)
         folder = Path(place) / "pictures"
         draw(folder / "always.png", 99)
         index = PictureIndex.open(Path(place) / "index", model)
@@ -162,6 +171,10 @@ def test_after_any_changes_the_index_is_that_of_the_folder(model, operations):
                     path.unlink()
                 elif what == "move":
                     path.rename(folder / f"moved{number}.png")
+                elif what == "swap" and (other := folder / NAMES[number]).exists() and other != path:
+                    path.rename(folder / "aside")
+                    other.rename(path)
+                    (folder / "aside").rename(other)
             if path.exists():
                 os.utime(
                     path, (clock, clock)
@@ -202,6 +215,7 @@ def test_what_cannot_be_is_one_sentence_and_leaves_nothing(index, folder, tmp_pa
     refused("made with tiny, not mini", lambda: PictureIndex.open(index.path, "mini"))
     refused("at least 1, not 0", lambda: index.search("a cat", 0))
     refused("query is empty", lambda: index.search(" \n"))
+    refused("^the words 'a cat.*…' are too long for tiny; use fewer$", lambda: index.search("a cat " * 40))
     refused("is not a picture", lambda: index.search(tmp_path / "file"))
     # An unmounted disk looks like an empty folder, and somebody else's folder like a wholly changed one.
     draw(tmp_path / "others" / "picture.png", 1)
@@ -249,6 +263,14 @@ def test_a_damaged_index_says_so(index, folder, model):
     (index.path / "index.json").write_text(json.dumps({**about, "format": 2}))
     with pytest.raises(ValueError, match="another version"):
         PictureIndex.open(index.path)
+
+
+def test_only_damage_is_called_damage(index):
+    table = VectorTable(index.path, index.model.dim)
+    with pytest.raises(OSError, match=r"cannot be used \(.*dim.*\); try again"):
+        table.nearest_on_disk(np.ones(3), 1)
+    with pytest.raises(MemoryError), table._errors():
+        raise MemoryError
 
 
 def test_the_database_finds_on_the_disk_what_memory_finds(tmp_path, monkeypatch):

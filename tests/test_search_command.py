@@ -76,6 +76,14 @@ def test_embed_says_what_it_did_and_search_prints_a_table(run, tmp_path):
     assert Image.open("found.png").text == {"query": "a red boat"}
     assert Image.open("found.png").width > 2 * 192
 
+    # Any file is a picture to search for, whatever it is called; words too long for a file's name are still words.
+    shutil.copy("pictures/number 2.png", "IMG_1")
+    code, lines, err = run("search", "index", "IMG_1", "-k", 1)
+    assert code == 0 and "nearest to the picture IMG_1" in err
+    assert lines[1] == "  1   1.000  pictures/number 2.png"
+    code, _, err = run("search", "index", "a boat " * 50)
+    assert code == 2 and err.endswith("; use fewer\n") and "truncate" not in err
+
     # What is gone since is said, and its place on the sheet stays.
     (here / "pictures" / "new.png").unlink()
     code, _, err = run("search", "index", "a red boat", "--sheet", "found.png")
@@ -95,7 +103,7 @@ def test_what_goes_wrong_is_one_sentence_and_leaves_nothing(run, tmp_path, monke
 
     assert "no pictures in empty" in refused("embed", "empty", "--index", "new")
     assert "none does not exist" in refused("embed", "none", "--index", "new")
-    assert "unknown model 'other'" in refused("embed", "pictures", "--index", "new", "--model", "other")
+    assert "'other'" in refused("embed", "pictures", "--index", "new", "--model", "other")
     assert "no folder pictures.png" in refused("embed", "pictures", "--index", "pictures.png/new")
     assert "not mini" in refused("embed", "pictures", "--index", "index", "--model", "mini")
     assert "no index of pictures at new" in refused("search", "new", "a boat")
