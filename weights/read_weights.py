@@ -107,9 +107,12 @@ def _read_torch(path: Path, mapped: bool) -> Any:
                 f"asks to run {found[1]}, which weights have no use for; it was not run, give a file that holds "
                 "weights alone"
             ) from None
-        raise ValueError(
-            f"is damaged or no file of weights ({_first_line(error)}); fetch or copy it again"
-        ) from None
+        why = (
+            "it holds more than tensors, of which nothing was run"
+            if "eights only" in said
+            else _first_line(error)
+        )
+        raise ValueError(f"is damaged or no file of weights ({why}); fetch or copy it again") from None
 
 
 def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:
