@@ -19,7 +19,8 @@ CONTENT = random.Random(0).randbytes(300_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 QUICK = Patience(timeout=0.3, retries=3, connects=1, pause=0.01)
 FETCH = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job starts without it
 from maquette.weights import find_file
 from maquette.weights.transfer import Patience
 url, sha256, fsize = sys.argv[1], sys.argv[2] or None, int(sys.argv[3])
