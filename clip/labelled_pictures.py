@@ -156,7 +156,7 @@ def _scan(path: str) -> Iterator[tuple[TarPicture, dict[str, bytes]]]:
     pictures: dict[str, TarPicture] = {}
     texts: dict[str, dict[str, bytes]] = {}
     try:
-        with tarfile.open(path, "r:") as tar:
+        with open(path, "rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
             for member in tar:
                 key, extension = base_plus_ext(member.name)
                 if not (member.isfile() and key and extension):
@@ -166,6 +166,9 @@ def _scan(path: str) -> Iterator[tuple[TarPicture, dict[str, bytes]]]:
                     texts.setdefault(key, {})[extension.lower()] = content.read() if content else b""
                 elif is_picture(f"picture.{extension}"):
                     pictures[key] = TarPicture(path, member.name, member.offset_data, member.size)
+            file.seek(tar.offset)  # where a whole archive ends with zeros, and tarfile does not mind if not
+            if file.read(512) != bytes(512):
+                raise tarfile.ReadError("the archive ends too early")
     except (tarfile.TarError, EOFError) as error:
         raise ValueError(
             f"the shard {path} is damaged or no uncompressed tar ({error}); write it again"

@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from diffusers.utils import logging
 from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
 from ..weights import bundled_folder, find_weights, known_models, model_entry, read_weights
+from ..weights.load_saved import load_saved
 from ..weights.precision import best_device, best_dtype
 from ..weights.read_weights import is_archive
 from ..weights.table import nearest
@@ -64,9 +64,9 @@ class ClipModel:
         device = best_device() if device == "auto" else torch.device(device)
         dtype = best_dtype(device) if dtype == "auto" else dtype
         encoder, tokenizer = _load(os.fspath(model), config, progress)
-        # As any module: diffusers' own `to` warns of layers that this network has not.
         scalars = [parameter for parameter in encoder.parameters() if not parameter.dim()]
         exact = [scalar.detach().float().to(device) for scalar in scalars]
+        # As any module: diffusers' own `to` warns of layers that this network has not.
         torch.nn.Module.to(encoder.requires_grad_(False), device, dtype)
         for scalar, value in zip(scalars, exact, strict=True):  # temperature and bias: 1 % of 100 is much
             scalar.data = value
@@ -204,26 +204,7 @@ def _load_folder(folder: Path) -> tuple[ClipEncoder, ClipTokenizer]:
                 f"{folder} holds no CLIP: {name} is missing; give a folder that save_pretrained or a training wrote"
             )
     tokenizer = ClipTokenizer.from_file(folder / "tokenizer.json")
-    # diffusers reports what does not fit as a log line and goes on, or raises; here it is an error in one sentence.
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        loaded: Any = ClipEncoder.from_pretrained(
-            folder,
-            torch_dtype=torch.float32,
-            use_safetensors=True,
-            local_files_only=True,
-            output_loading_info=True,
-        )
-    except Exception as error:  # the libraries below raise a dozen kinds
-        raise ValueError(f"{folder} holds no whole CLIP: {' '.join(str(error).split())[:300]}") from None
-    finally:
-        logging.set_verbosity(verbosity)
-    encoder, report = loaded
-    amiss = [key for kind in ("missing_keys", "unexpected_keys", "mismatched_keys") for key in report[kind]]
-    if amiss:
-        raise ValueError(f"{folder} holds weights of another network than its config.json says: {amiss[0]}")
-    return encoder, tokenizer
+    return load_saved(ClipEncoder, folder, torch.float32), tokenizer
 
 
 def _opened(picture: Image.Image | str | os.PathLike) -> Image.Image:

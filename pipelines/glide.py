@@ -13,13 +13,13 @@ from typing import Any
 
 import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline, ImagePipelineOutput
-from diffusers.utils import logging
 from PIL import Image
 
 from ..diffusion import GlideUNet, TextConditioning, guided, make_scheduler, normal_draws, sample
 from ..diffusion.tokenizer import GlideTokenizer
+from ..weights.load_saved import load_saved
 from ..weights.precision import best_device, best_dtype
-from .models import WEIGHTS, check_folder, part, read_json
+from .models import check_folder, part, read_json
 from .request import PromptWarning, check_count, check_guidance, check_prompts, check_seed, check_steps
 
 OUTPUT_TYPES = ("pil", "np", "pt")
@@ -77,7 +77,8 @@ class GlidePipeline(DiffusionPipeline):
         config = read_json(index) if index.exists() else {}
         settings = {key: config[key] for key in SETTINGS if key in config}
         tokenizer = GlideTokenizer.from_file(part(folder, "tokenizer") / "tokenizer.json")
-        return cls(_load_unet(part(folder, "unet"), dtype), tokenizer, **{**settings, **kwargs}).to(device)
+        unet = load_saved(GlideUNet, part(folder, "unet"), dtype).to(memory_format=torch.channels_last)
+        return cls(unet, tokenizer, **{**settings, **kwargs}).to(device)
 
     def save_pretrained(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, save_directory: str | os.PathLike, **kwargs: Any
@@ -186,27 +187,6 @@ class GlidePipeline(DiffusionPipeline):
 
 
 SETTINGS = ("schedule", "sampler", "num_inference_steps", "guidance_scale")
-
-
-def _load_unet(folder: Path, dtype: torch.dtype) -> GlideUNet:
-    """The network with every one of its weights from the file, or a ValueError."""
-    # diffusers reports what does not fit as a log line and goes on, or raises; here it is an error in one sentence.
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        loaded: Any = GlideUNet.from_pretrained(
-            folder, torch_dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
-        )
-        unet, info = loaded
-        wrong = [*info["missing_keys"], *info["unexpected_keys"]]
-    except (RuntimeError, TypeError, ValueError, OSError) as error:
-        reason = str(error).split("\n")[0]
-        raise ValueError(f"the weights in {folder} cannot be loaded: {reason}") from error
-    finally:
-        logging.set_verbosity(verbosity)
-    if wrong:
-        raise ValueError(f"{folder / WEIGHTS} does not fit the config.json beside it: {', '.join(wrong[:5])}")
-    return unet.to(memory_format=torch.channels_last).eval()
 
 
 def _generators(seed: int | None, generator: Any, rows: int) -> list[torch.Generator]:

@@ -24,6 +24,8 @@ def test_a_folder_holds_all_of_it(model, tmp_path):
     assert torch.equal(again.embed_texts(texts), model.embed_texts(texts))
     assert again.logit_scale == pytest.approx(model.logit_scale)
     assert not any(p.requires_grad for p in again.encoder.parameters())
+    again.save_pretrained(tmp_path / "again")
+    assert str(tmp_path) not in (tmp_path / "again" / "config.json").read_text()
 
 
 def test_vectors_keep_the_order_and_do_not_depend_on_the_batch(model, tmp_path):
@@ -127,5 +129,15 @@ def test_a_damaged_folder_is_named(model, tmp_path):
     model.save_pretrained(tmp_path)
     weights = tmp_path / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:5000])
-    with pytest.raises(ValueError, match="holds no whole CLIP"):
+    with pytest.raises(ValueError, match=r"weights in .* cannot be loaded"):
+        ClipModel.from_pretrained(tmp_path)
+
+
+def test_weights_of_another_network_are_refused(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    config = tmp_path / "config.json"
+    config.write_text(config.read_text().replace('"vision_layers": 2', '"vision_layers": 3'))
+    with pytest.raises(
+        ValueError, match=r"do not fit the config\.json beside them: visual\.transformer\.resblocks\.2"
+    ):
         ClipModel.from_pretrained(tmp_path)

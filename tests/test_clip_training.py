@@ -14,21 +14,10 @@ from maquette.clip.train import ClipStage, _drawn
 from maquette.training import TrainConfig, fit
 from maquette.training.precision import InDtype
 from PIL import Image
-from tiny_models import tiny_clip
+from tiny_models import TINY_CLIP, tiny_clip
 
 COLOURS = ("red", "green", "blue", "yellow", "white", "black", "purple", "orange")
-TINY = dict(
-    embed_dim=16,
-    image_resolution=16,
-    vision_layers=1,
-    vision_width=32,
-    vision_patch_size=8,
-    vision_head_width=16,
-    context_length=24,
-    transformer_width=32,
-    transformer_heads=2,
-    transformer_layers=1,
-)
+TINY = {**TINY_CLIP, "image_resolution": 16, "vision_layers": 1, "transformer_layers": 1}
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +102,7 @@ def test_chunks_have_the_gradient_of_the_whole(trained):
     for chunk in (5, 24):
         assert (gradients(encoder, torch.float32, chunk) - whole).norm() <= 1e-5 * whole.norm()
     for chunk in (0, 5):
-        assert (gradients(encoder, torch.bfloat16, chunk) - whole).norm() <= 0.1 * whole.norm()
+        assert (gradients(encoder, torch.bfloat16, chunk) - whole).norm() <= 0.05 * whole.norm()
 
 
 def test_chunks_keep_only_what_goes_in_and_comes_out():

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -161,6 +162,16 @@ def test_shards_that_do_not_say_what_they_show(tmp_path, files, labels, message)
     shard.write_bytes(b"not a tar" * 100) if files is None else write_tar(shard, files)
     with pytest.raises(ValueError, match=message):
         read_labelled(shard, labels)
+
+
+def test_a_shard_cut_between_its_samples_is_damaged(tmp_path):
+    shard = write_tar(
+        tmp_path / "some.tar", {f"{i}.{kind}": b"a" for i in range(4) for kind in ("png", "cls")}
+    )
+    content = Path(shard).read_bytes()
+    Path(shard).write_bytes(content[: 4 * 1024])  # a header and a block of content for each file
+    with pytest.raises(ValueError, match=r"is damaged .*ends too early"):
+        read_labelled(shard)
 
 
 def test_a_broken_picture_in_a_shard_is_named(tmp_path):

@@ -8,6 +8,19 @@ from maquette.clip import ClipEncoder, ClipModel, ClipTokenizer
 from maquette.diffusion import GlideTokenizer, GlideUNet, train_tokenizer
 from maquette.pipelines import GlidePipeline
 
+TINY_CLIP: dict = {
+    "embed_dim": 16,
+    "image_resolution": 32,
+    "vision_layers": 2,
+    "vision_width": 32,
+    "vision_patch_size": 8,
+    "vision_head_width": 16,
+    "context_length": 24,
+    "transformer_width": 32,
+    "transformer_heads": 2,
+    "transformer_layers": 2,
+}
+
 
 def tiny_glide() -> GlidePipeline:
     """A pipeline around a random inpainting GlideUNet of 16 px that reads 8 tokens."""
@@ -44,17 +57,5 @@ def tiny_clip() -> ClipModel:
     tokenizer = ClipTokenizer.from_file(Path(maquette.toybox.__file__).with_name("tokenizer.json"))
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        encoder = ClipEncoder(
-            embed_dim=16,
-            image_resolution=32,
-            vision_layers=2,
-            vision_width=32,
-            vision_patch_size=8,
-            vision_head_width=16,
-            context_length=24,
-            vocab_size=tokenizer.vocab_size,
-            transformer_width=32,
-            transformer_heads=2,
-            transformer_layers=2,
-        )
+        encoder = ClipEncoder(**TINY_CLIP, vocab_size=tokenizer.vocab_size)
     return ClipModel(encoder.requires_grad_(False), tokenizer, name="tiny")
