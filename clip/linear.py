@@ -1,16 +1,16 @@
 """Linear layers of CLIP's transformers: the product with what surrounds it, in as few passes over memory as possible.
 
-What is notable: on a CPU that multiplies bfloat16 natively, a frozen weight is packed once into oneDNN's own layout,
+What is notable: on a CPU, a frozen weight is packed once into the layout of this CPU's fastest product (`kernels/`),
 and bias, activation and residual sum are computed while the product is still in the cache.
 """
-
-from functools import cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from ..kernels import Int16Linear, OneDNNLinear
+from ..kernels.int16_product import ALLOWED, COLUMNS
 from ..weights.precision import best_dtype
 
 _packed_weights: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
@@ -30,12 +30,9 @@ def linear(
 
     The factors cost nothing: they ride on the product.
     """
-    if _packs(x, weight) and not _needs_gradients(x, bias, residual):
-        packed, scaled_bias = _packed(weight, bias, inside, outside, x.numel() // x.shape[-1])
-        if residual is not None and not silu:
-            return _oneDNN().binary(x, residual, packed, scaled_bias, "add")
-        y = _oneDNN()(x, packed, scaled_bias, "swish" if silu else "none", [], "")
-        return y if residual is None else y.add_(residual)
+    kind = None if _needs_gradients(x, bias, residual) else _kind(x, weight)
+    if kind is not None:
+        return _packed(kind, x, weight, bias, inside, outside)(x, silu, residual)
     if inside == outside == 1:
         y = F.linear(x, weight, bias)
     elif x.dtype == torch.bfloat16 and x.device.type == "cpu":
@@ -58,58 +55,37 @@ def _needs_gradients(*tensors: Tensor | None) -> bool:
     return torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in tensors)
 
 
-def _packs(x: Tensor, weight: Tensor) -> bool:
-    """Whether this is inference with a weight that stays: packing one that is used once would not pay."""
-    return (
-        x.dtype == torch.bfloat16
-        and x.device.type == "cpu"
-        and isinstance(weight, nn.Parameter)
-        and not weight.requires_grad
-        and not weight.is_inference()
-        and packing_works(x.dtype)
-    )
+def _kind(x: Tensor, weight: Tensor) -> type[Int16Linear | OneDNNLinear] | None:
+    """The fastest packed layer, if this is inference with a weight that stays: to pack for one use costs more."""
+    if x.device.type != "cpu" or not isinstance(weight, nn.Parameter):
+        return None
+    if weight.requires_grad or weight.is_inference():
+        return None
+    if x.dtype == torch.bfloat16:  # where it is emulated, plain products take no longer
+        works = best_dtype(x.device) == x.dtype and OneDNNLinear.works(x.dtype)
+        return OneDNNLinear if works else None
+    fits = x.dtype == weight.dtype == torch.float32 and not weight.shape[0] % COLUMNS
+    return Int16Linear if fits and getattr(weight, ALLOWED, False) and Int16Linear.pays() else None
 
 
-def _packed(weight: Tensor, bias: Tensor, inside: float, outside: float, rows: int) -> tuple[Tensor, Tensor]:
-    """The weight and the bias with their factors, the weight in oneDNN's layout.
+def _packed(
+    kind: type[Int16Linear | OneDNNLinear],
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    inside: float,
+    outside: float,
+) -> Int16Linear | OneDNNLinear:
+    """The layer of the weight and the bias with their factors.
 
     Made anew when one of them has changed in place or was replaced; a change through `.data` goes unnoticed.
     """
-    state = (weight._version, weight.data_ptr(), bias._version, bias.data_ptr(), inside, outside)
+    state = kind, weight._version, weight.data_ptr(), bias._version, bias.data_ptr(), inside, outside
     known = _packed_weights.get(weight)
     if known is None or known[0] != state:
-        scaled = (weight.detach() * (inside * outside)).contiguous()
-        packed = torch.ops.mkldnn._reorder_linear_weight(scaled, rows)
-        known = state, packed, bias.detach() * outside
-        _packed_weights[weight] = known
-    return known[1], known[2]
-
-
-def _oneDNN():
-    return torch.ops.mkldnn._linear_pointwise
-
-
-@cache
-def packing_works(dtype: torch.dtype) -> bool:
-    """Whether this torch on this CPU packs weights of a format, and computes the same with them."""
-    if dtype == torch.bfloat16 and best_dtype(torch.device("cpu")) != dtype:
-        return False  # emulated, which takes longer than float32
-    try:
-        with torch.no_grad():
-            x, weight = (
-                torch.linspace(-1, 1, 64 * 48).view(64, 48),
-                torch.linspace(-1, 1, 32 * 48).view(32, 48),
-            )
-            x, weight, bias = x.to(dtype), weight.to(dtype), torch.ones(32, dtype=dtype)
-            packed = torch.ops.mkldnn._reorder_linear_weight(weight, 64)
-            plain = F.linear(x, weight, bias)
-            ours = (
-                _oneDNN()(x, packed, bias, "swish", [], ""),
-                _oneDNN().binary(x, plain, packed, bias, "add"),
-            )
-            return all(
-                torch.allclose(a.float(), b.float(), rtol=0.03, atol=0.03)
-                for a, b in zip(ours, (F.silu(plain), plain + plain), strict=True)
-            )
-    except (AttributeError, RuntimeError):  # an older torch, or one without oneDNN
-        return False
+        scaled = weight.detach() * (inside * outside), bias.detach() * outside
+        layer = (
+            OneDNNLinear(*scaled, x.numel() // x.shape[-1]) if kind is OneDNNLinear else Int16Linear(*scaled)
+        )
+        known = _packed_weights[weight] = state, layer
+    return known[1]

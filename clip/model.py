@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from ..kernels import allow_int16
 from ..weights import bundled_folder, find_weights, known_models, model_entry, read_weights
 from ..weights.load_saved import load_saved
 from ..weights.precision import best_device, best_dtype
@@ -57,13 +58,17 @@ class ClipModel:
         open_clip's name of the model or its architecture ("ViT-H-14/laion2b_s32b_b79k", "ViT-H-14"; nothing is
         downloaded) or as arguments of ClipEncoder. Without it, a file is read as the open_clip_config.json beside it
         says, else as one of OpenAI's, with a warning unless it is a TorchScript archive as theirs are.
-        dtype: a torch dtype; "auto": bfloat16 where native, else float32. device: "auto": the GPU if there is one.
+        dtype: a torch dtype; "auto": bfloat16 where native, else float32, whose products of matrices run through
+        16-bit integers on CPUs that do these faster (`maquette.kernels`; rounded finer than TF32's). device: "auto":
+        the GPU if there is one.
         A published model is downloaded once, with a bar if `progress`. Raises ValueError for an unknown name or for
         what is no CLIP, FileNotFoundError for a missing file, OSError if a download fails.
         """
         device = best_device() if device == "auto" else torch.device(device)
-        dtype = best_dtype(device) if dtype == "auto" else dtype
         encoder, tokenizer = _load(os.fspath(model), config, progress)
+        if dtype == "auto":
+            allow_int16(encoder)
+            dtype = best_dtype(device)
         scalars = [parameter for parameter in encoder.parameters() if not parameter.dim()]
         exact = [scalar.detach().float().to(device) for scalar in scalars]
         # As any module: diffusers' own `to` warns of layers that this network has not.

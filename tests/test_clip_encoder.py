@@ -4,6 +4,7 @@ import pytest
 import torch
 from goldens.formula import formula_state_dict
 from maquette.clip import ClipEncoder
+from maquette.kernels import Int16Linear, allow_int16
 
 TINY = ["vit_tiny", "resnet_tiny"]
 FULL = ["vit_l_14_full", "vit_b_32_full", "rn50_full"]
@@ -38,6 +39,23 @@ def test_record(golden, name):
     images, texts, scale, bias = net(tensors["in/image"], tensors["in/tokens"])
     assert_close(scale * images @ texts.T, tensors["out/logits_per_image"])
     assert bias is None
+
+
+@torch.inference_mode()
+@pytest.mark.skipif(
+    not Int16Linear.works(), reason="int16_product.c was not compiled, or this CPU has no AVX2"
+)
+@pytest.mark.parametrize("name", [*TINY, *(pytest.param(n, marks=pytest.mark.full) for n in FULL)])
+def test_through_int16_it_stays_near_the_record(golden, name, monkeypatch):
+    monkeypatch.setattr(Int16Linear, "pays", lambda: True)
+    with torch.inference_mode(False):
+        net, tensors = encoder(golden, name, read_off=True)
+    text = net.encode_text(tensors["in/tokens"]).vector
+    allow_int16(net.requires_grad_(False))
+    rough = net.encode_text(tensors["in/tokens"]).vector
+    assert not torch.equal(rough, text)
+    assert_close(rough, tensors["out/text_features"], 1e-3)
+    assert_close(net.encode_image(tensors["in/image"]).vector, tensors["out/image_features"], 1e-3)
 
 
 @pytest.mark.parametrize("training", [False, True])

@@ -4,11 +4,21 @@ import pytest
 import torch
 import torch.nn.functional as F
 from maquette.clip import linear as linear_file
-from maquette.clip.linear import linear, packing_works
+from maquette.clip.linear import linear
+from maquette.kernels import Int16Linear, OneDNNLinear, allow_int16
 from torch import nn
 
 CASES = [{}, {"silu": True}, {"residual": True}, {"silu": True, "residual": True}]
 FACTORS = [(1.0, 1.0), (1.0, 1.702), (1 / 1.702, 1.0)]
+
+
+PACKED = {"onednn": OneDNNLinear, "int16": Int16Linear}
+
+
+def use(kind, monkeypatch):
+    if not (OneDNNLinear.works(torch.float32) if kind is OneDNNLinear else Int16Linear.works()):
+        pytest.skip("not on this machine")
+    monkeypatch.setattr(linear_file, "_kind", lambda x, weight: kind)
 
 
 def expected(x, weight, bias, inside, outside, silu=False, residual=None):
@@ -19,16 +29,14 @@ def expected(x, weight, bias, inside, outside, silu=False, residual=None):
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize(("inside", "outside"), FACTORS)
-@pytest.mark.parametrize("way", ["training", "inference", "bfloat16", "packed"])
+@pytest.mark.parametrize("way", ["training", "inference", "bfloat16", "onednn", "int16"])
 def test_every_way_computes_the_same(way, inside, outside, case, monkeypatch):
-    if way == "packed":
-        if not packing_works(torch.float32):
-            pytest.skip("this torch packs no weights")
-        monkeypatch.setattr(linear_file, "_packs", lambda x, weight: True)
+    if way in PACKED:
+        use(PACKED[way], monkeypatch)
     torch.manual_seed(0)
     dtype = torch.bfloat16 if way == "bfloat16" else torch.float32
-    x, weight, bias = torch.randn(2, 5, 24), nn.Parameter(torch.randn(40, 24)), nn.Parameter(torch.randn(40))
-    case = {**case, "residual": torch.randn(2, 5, 40)} if "residual" in case else case
+    x, weight, bias = torch.randn(2, 5, 24), nn.Parameter(torch.randn(48, 24)), nn.Parameter(torch.randn(48))
+    case = {**case, "residual": torch.randn(2, 5, 48)} if "residual" in case else case
     with torch.set_grad_enabled(way == "training"):
         ours = linear(
             x.to(dtype),
@@ -38,26 +46,46 @@ def test_every_way_computes_the_same(way, inside, outside, case, monkeypatch):
             outside=outside,
             **{name: v.to(dtype) if isinstance(v, torch.Tensor) else v for name, v in case.items()},
         )
-        tolerance = 0.1 if way == "bfloat16" else 1e-4
+        tolerance = {"bfloat16": 0.1, "int16": 5e-3}.get(way, 1e-4)
         theirs = expected(x, weight, bias, inside, outside, **case)
     torch.testing.assert_close(ours.float(), theirs, rtol=tolerance / 5, atol=tolerance)
 
 
-@pytest.mark.skipif(not packing_works(torch.float32), reason="this torch packs no weights")
-def test_a_packed_weight_follows_the_weight(monkeypatch):
-    monkeypatch.setattr(linear_file, "_packs", lambda x, weight: True)
-    x, weight, bias = torch.randn(3, 8), nn.Parameter(torch.randn(4, 8), requires_grad=False), torch.zeros(4)
+@pytest.mark.parametrize("kind", PACKED.values())
+def test_a_packed_weight_follows_the_weight(kind, monkeypatch):
+    use(kind, monkeypatch)
+    x, weight, bias = (
+        torch.randn(3, 8),
+        nn.Parameter(torch.randn(16, 8), requires_grad=False),
+        torch.zeros(16),
+    )
+    close = {"rtol": 1e-3, "atol": 1e-3}
     with torch.no_grad():
         before = linear(x, weight, bias)
         weight.mul_(2)
-        torch.testing.assert_close(linear(x, weight, bias), 2 * before)
+        torch.testing.assert_close(linear(x, weight, bias), 2 * before, **close)
         bias.add_(1)
-        torch.testing.assert_close(linear(x, weight, bias), 2 * before + 1)
+        torch.testing.assert_close(linear(x, weight, bias), 2 * before + 1, **close)
 
 
-def test_gradients_pass_through_a_frozen_layer(monkeypatch):
-    monkeypatch.setattr(linear_file, "_packs", lambda x, weight: True)
-    weight, bias = (nn.Parameter(torch.randn(*shape), requires_grad=False) for shape in ((4, 8), (4,)))
+@pytest.mark.parametrize("kind", PACKED.values())
+def test_gradients_pass_through_a_frozen_layer(kind, monkeypatch):
+    use(kind, monkeypatch)
+    weight, bias = (nn.Parameter(torch.randn(*shape), requires_grad=False) for shape in ((16, 8), (16,)))
     x = torch.randn(3, 8, requires_grad=True)
     linear(x, weight, bias, outside=1.702, silu=True).sum().backward()
     assert x.grad is not None and x.grad.abs().sum() > 0
+
+
+def test_int16_is_for_frozen_weights_that_allow_it(monkeypatch):
+    monkeypatch.setattr(Int16Linear, "pays", lambda: True)
+    layer, x = nn.Linear(8, 16), torch.randn(3, 8)
+    kind = linear_file._kind
+    assert kind(x, layer.weight) is None
+    allow_int16(layer)
+    assert kind(x, layer.weight) is None
+    layer.requires_grad_(False)
+    assert kind(x, layer.weight) is Int16Linear
+    ragged = nn.Linear(8, 24).requires_grad_(False)
+    allow_int16(ragged)
+    assert kind(x, ragged.weight) is None

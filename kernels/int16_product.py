@@ -1,0 +1,121 @@
+"""A float32 linear layer whose products run through 16-bit integers, for x86 CPUs that stop at AVX2.
+
+What is notable: such a CPU multiplies int16 twice as fast as float32. The rounding is finer than TF32's, and a row of
+the result depends on its row of x alone, whatever the batch. `int16_product.c` says how. It is compiled when the
+package is installed; where there was no compiler, `works()` is False and everything goes on in float32.
+"""
+
+import ctypes
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+COLUMNS, STRETCH = 16, 256  # as in the C file
+ALLOWED = "int16_product_allowed"  # an attribute of parameters
+
+
+class Int16Linear:
+    """x weightᵀ + bias with `weight` [outputs, inputs] float32 packed once, its outputs a multiple of 16.
+
+    For inference: there is no gradient. Raises RuntimeError where `works()` is False.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor):
+        outputs, inputs = weight.shape
+        if outputs % COLUMNS:
+            raise ValueError(f"{outputs} outputs; expected a multiple of {COLUMNS}")
+        self.bias = _plain(bias.detach())
+        self.weight = torch.empty(outputs, (inputs + 1) // 2 * 2, dtype=torch.int16)
+        self.units = torch.empty(outputs, -(-inputs // STRETCH))
+        weight = _plain(weight.detach())
+        self._library = _library()
+        if self._library is None:
+            raise RuntimeError(
+                "int16_product.c was not compiled when maquette was installed; a C compiler is needed"
+            )
+        self._library.pack(
+            weight.data_ptr(),
+            outputs,
+            inputs,
+            self.weight.data_ptr(),
+            self.units.data_ptr(),
+            torch.get_num_threads(),
+        )
+        self.inputs, self.outputs = inputs, outputs
+
+    def __call__(self, x: Tensor, silu: bool = False, residual: Tensor | None = None) -> Tensor:
+        """[..., inputs] -> [..., outputs], after a SiLU if `silu`, plus `residual` of that shape; all float32.
+
+        Raises ValueError for another shape, TypeError for another format, MemoryError if there is too little memory.
+        """
+        shape = (*x.shape[:-1], self.outputs)
+        if x.shape[-1] != self.inputs or (residual is not None and residual.shape != shape):
+            raise ValueError(
+                f"x of shape {tuple(x.shape)} and residual of shape "
+                f"{None if residual is None else tuple(residual.shape)}; expected [..., {self.inputs}] and {shape}"
+            )
+        x, residual = _plain(x), None if residual is None else _plain(residual)
+        y = x.new_empty(shape)
+        failed = self._library.product(
+            x.data_ptr(),
+            y.numel() // self.outputs,
+            self.inputs,
+            self.weight.data_ptr(),
+            self.units.data_ptr(),
+            self.outputs,
+            self.bias.data_ptr(),
+            silu,
+            None if residual is None else residual.data_ptr(),
+            y.data_ptr(),
+            torch.get_num_threads(),
+        )
+        if failed:
+            raise MemoryError("no memory left for a product")
+        return y
+
+    @staticmethod
+    def works() -> bool:
+        """Whether the C file was compiled and this CPU can run it."""
+        return _support() > 0
+
+    @staticmethod
+    def pays() -> bool:
+        """Whether it is this CPU's fastest way, too: not where float32 products are wider than AVX2's."""
+        return _support() > 1
+
+
+def allow_int16(module: torch.nn.Module) -> None:
+    """Let the products of a frozen module's float32 weights run through 16-bit integers, where that pays."""
+    for parameter in module.parameters():
+        setattr(parameter, ALLOWED, True)
+
+
+def _plain(x: Tensor) -> Tensor:
+    if x.dtype != torch.float32 or x.device.type != "cpu":
+        raise TypeError(f"{x.dtype} on {x.device}; expected float32 on the CPU")
+    return x.contiguous()
+
+
+@cache
+def _library() -> ctypes.CDLL | None:
+    file = next(Path(__file__).parent.glob("_int16_product*.so"), None)
+    if file is None:
+        return None
+    # torch is imported above: this shares its pool of threads.
+    library = ctypes.CDLL(str(file))
+    size, pointer, number = ctypes.c_long, ctypes.c_void_p, ctypes.c_int
+    library.support.argtypes, library.support.restype = [], number
+    library.pack.argtypes = [pointer, size, size, pointer, pointer, number]
+    library.pack.restype = None
+    library.product.argtypes = [pointer, size, size, pointer, pointer, size, pointer]
+    library.product.argtypes += [number, pointer, pointer, number]
+    library.product.restype = number
+    return library
+
+
+@cache
+def _support() -> int:
+    library = _library()
+    return 0 if library is None else library.support()
