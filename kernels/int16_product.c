@@ -1,7 +1,7 @@
 /* Products of float32 matrices through 16-bit integers, for x86 CPUs that stop at AVX2.
 
-   vpmaddwd multiplies sixteen pairs of int16 and adds neighbours, exactly, in the time of eight float32 products. Each
-   stretch of BLOCK numbers of a row has a unit of its own, so chosen that no sum can leave int32: by Cauchy-Schwarz a
+   vpmaddwd multiplies sixteen pairs of int16 and adds neighbours, exactly, in the time of eight float32 products.
+   Each stretch of BLOCK numbers of a row has a unit of its own, so chosen that no sum can leave int32: by Cauchy-Schwarz a
    sum is at most the product of two 2-norms, and counted in units the 2-norm of a stretch is at most LIMIT, with
    (LIMIT + rounding)^2 < 2^31. What is lost is rounding, to one part in 2,900 of the stretch's root mean square or
    coarser where single numbers stick out; the sums themselves are exact, in any order. */
@@ -10,6 +10,7 @@
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define BLOCK 256             /* numbers that share a unit; a multiple of 16 */
 #define LIMIT 46300.0f        /* rounding adds at most sqrt(BLOCK) / 2 to it */
@@ -83,35 +84,37 @@ AVX2 void pack(const float *w, long n, long k, int16_t *q, float *units, int thr
         for (long s = 0; s < stretches; s++) {
             long from = s * BLOCK, length = least(k - from, BLOCK);
             units[(panel * stretches + s) * COLUMNS + column] = round_stretch(w + o * k + from, length, row);
-            int32_t *to = (int32_t *)q + (panel * pairs + from / 2) * COLUMNS + column;
-            for (long i = 0; i < rounded_up(length, 2); i++) to[i * COLUMNS] = ((int32_t *)row)[i];
+            int16_t *to = q + ((panel * pairs + from / 2) * COLUMNS + column) * 2;
+            for (long i = 0; i < rounded_up(length, 2); i++)
+                memcpy(to + i * COLUMNS * 2, row + 2 * i, 2 * sizeof *row);
         }
     }
 }
 
-/* sums [rows][COLUMNS] += q w over one stretch; rows is a constant where this is inlined. Spelled out, since compilers
-   left to unroll and reorder this run out of registers and take twice as long. */
+/* sums [rows][COLUMNS] += q w over one stretch; rows is a constant where this is inlined. Spelled out, since
+   compilers left to unroll and reorder this run out of registers and take twice as long. */
 INLINE void tile(int rows, const int16_t *q, long stride, const float *units, long units_stride, const int16_t *w,
                  const float *w_units, long pairs, float *sums) {
 #define EACH_ROW(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5)
 #define ZERO(i) __m256i low##i = _mm256_setzero_si256(), high##i = low##i;
-#define MULTIPLY_ADD(sums, w)                                     \
+#define MULTIPLY_ADD(sums, w) \
     __asm__("vpmaddwd %2, %3, %1\n\tvpaddd %1, %0, %0" : "+x"(sums), "=&x"(products) : "x"(w), "x"(pair))
-#define MULTIPLY(i)                                                                   \
-    if (i < rows) {                                                                   \
-        __m256i pair = _mm256_set1_epi32(*(const int32_t *)(q + i * stride + 2 * p)); \
-        __m256i products;                                                             \
-        MULTIPLY_ADD(low##i, w_low);                                                  \
-        MULTIPLY_ADD(high##i, w_high);                                                \
+#define MULTIPLY(i)                                       \
+    if (i < rows) {                                       \
+        int32_t two;                                      \
+        memcpy(&two, q + i * stride + 2 * p, sizeof two); \
+        __m256i pair = _mm256_set1_epi32(two), products;  \
+        MULTIPLY_ADD(low##i, w_low);                      \
+        MULTIPLY_ADD(high##i, w_high);                    \
     }
-#define ADD(i)                                                                               \
-    if (i < rows) {                                                                          \
-        __m256 unit = _mm256_set1_ps(units[i * units_stride]);                               \
-        float *to = sums + i * COLUMNS;                                                      \
-        __m256 low = _mm256_mul_ps(_mm256_cvtepi32_ps(low##i), _mm256_mul_ps(unit, u_low));  \
+#define ADD(i)                                                                                 \
+    if (i < rows) {                                                                            \
+        __m256 unit = _mm256_set1_ps(units[i * units_stride]);                                 \
+        float *to = sums + i * COLUMNS;                                                        \
+        __m256 low = _mm256_mul_ps(_mm256_cvtepi32_ps(low##i), _mm256_mul_ps(unit, u_low));    \
         __m256 high = _mm256_mul_ps(_mm256_cvtepi32_ps(high##i), _mm256_mul_ps(unit, u_high)); \
-        _mm256_storeu_ps(to, _mm256_add_ps(_mm256_loadu_ps(to), low));                       \
-        _mm256_storeu_ps(to + 8, _mm256_add_ps(_mm256_loadu_ps(to + 8), high));              \
+        _mm256_storeu_ps(to, _mm256_add_ps(_mm256_loadu_ps(to), low));                         \
+        _mm256_storeu_ps(to + 8, _mm256_add_ps(_mm256_loadu_ps(to + 8), high));                \
     }
     EACH_ROW(ZERO)
     for (long p = 0; p < pairs; p++) {
@@ -155,8 +158,8 @@ AVX2 static void finish(const float *sums, long rows, int silu, const float *res
         }
 }
 
-/* y [m, n] = f(x [m, k] w^T + bias [n]) + residual [m, n], with w as `pack` left it, f a SiLU if `silu`, residual null
-   for none. A row of y depends on that row of x alone. Returns 1 if memory ran out, else 0. */
+/* y [m, n] = f(x [m, k] w^T + bias [n]) + residual [m, n], with w as `pack` left it, f a SiLU if `silu`, residual
+   null for none. A row of y depends on that row of x alone. Returns 1 if memory ran out, else 0. */
 AVX2 int product(const float *x, long m, long k, const int16_t *w, const float *w_units, long n, const float *bias,
                  int silu, const float *residual, float *y, int threads) {
     if (m == 0 || n == 0) return 0;
@@ -179,8 +182,8 @@ AVX2 int product(const float *x, long m, long k, const int16_t *w, const float *
             long chunk = task / parts, part = task % parts, first = chunk * height, rows = least(m - first, height);
             for (long i = 0; i < rows && held != chunk; i++)
                 for (long s = 0; s < stretches; s++)
-                    units[i * stretches + s] = round_stretch(x + (first + i) * k + s * BLOCK, least(k - s * BLOCK, BLOCK),
-                                                             q + i * stride + s * BLOCK);
+                    units[i * stretches + s] = round_stretch(x + (first + i) * k + s * BLOCK,
+                                                             least(k - s * BLOCK, BLOCK), q + i * stride + s * BLOCK);
             held = chunk;
             for (long panel = panels * part / parts; panel < panels * (part + 1) / parts; panel++) {
                 long column = panel * COLUMNS, at = first * n + column;
