@@ -7,6 +7,8 @@ and bias, activation and residual sum are computed while the product is still in
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._C._functorch import peek_interpreter_stack
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..kernels import Int16Linear, OneDNNLinear
@@ -57,7 +59,7 @@ def _needs_gradients(*tensors: Tensor | None) -> bool:
 
 def _kind(x: Tensor, weight: Tensor) -> type[Int16Linear | OneDNNLinear] | None:
     """The fastest packed layer, if this is inference with a weight that stays: to pack for one use costs more."""
-    if x.device.type != "cpu" or not isinstance(weight, nn.Parameter):
+    if x.device.type != "cpu" or _observed() or not isinstance(weight, nn.Parameter):
         return None
     if weight.requires_grad or weight.is_inference():
         return None
@@ -66,6 +68,16 @@ def _kind(x: Tensor, weight: Tensor) -> type[Int16Linear | OneDNNLinear] | None:
         return OneDNNLinear if works else None
     fits = x.dtype == weight.dtype == torch.float32 and not weight.shape[0] % COLUMNS
     return Int16Linear if fits and getattr(weight, ALLOWED, False) and Int16Linear.pays() else None
+
+
+def _observed() -> bool:
+    """Whether a tracer, a dispatch mode or a transform looks on, which packed products would be invisible to."""
+    return (
+        torch.compiler.is_compiling()
+        or torch.jit.is_tracing()
+        or _get_current_dispatch_mode() is not None
+        or peek_interpreter_stack() is not None
+    )
 
 
 def _packed(

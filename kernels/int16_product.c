@@ -1,10 +1,12 @@
 /* Products of float32 matrices through 16-bit integers, for x86 CPUs that stop at AVX2.
 
    vpmaddwd multiplies sixteen pairs of int16 and adds neighbours, exactly, in the time of eight float32 products.
-   Each stretch of BLOCK numbers of a row has a unit of its own, so chosen that no sum can leave int32: by Cauchy-Schwarz a
-   sum is at most the product of two 2-norms, and counted in units the 2-norm of a stretch is at most LIMIT, with
-   (LIMIT + rounding)^2 < 2^31. What is lost is rounding, to one part in 2,900 of the stretch's root mean square or
-   coarser where single numbers stick out; the sums themselves are exact, in any order. */
+   Each stretch of BLOCK numbers of a row has a unit of its own, so chosen that no sum can leave int32: by
+   Cauchy-Schwarz a sum is at most the product of two 2-norms, and counted in units the 2-norm of a stretch is at most
+   LIMIT, with (LIMIT + rounding)^2 < 2^31. What is lost is rounding, to one part in 2,900 of the stretch's root mean
+   square or coarser where single numbers stick out; the sums themselves are exact, in any order.
+
+   The names that end in a number are what Python calls; who changes their arguments or the layout, counts it up. */
 
 #include <immintrin.h>
 #include <math.h>
@@ -21,7 +23,7 @@
 #define INLINE AVX2 static inline __attribute__((always_inline))
 
 /* 0: this CPU cannot; 1: it can, but has wider float32 products that do as well; 2: this is its fastest way. */
-int support(void) {
+int support_1(void) {
     if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return 0;
     return __builtin_cpu_supports("avx512f") ? 1 : 2;
 }
@@ -62,20 +64,19 @@ AVX2 static float round_stretch(const float *x, long n, int16_t *q) {
     float units = LIMIT / sqrtf(sum_of(squares)), bound = 32767; /* that the greatest is long */
     if (!(units < bound)) units = bound;
     float unit = peak / units;
-    int nothing = unit < 1e-37f; /* all zeros, or too small for a reciprocal */
-    __m256 per = _mm256_set1_ps(nothing ? 0 : 1 / unit);
+    __m256 per = _mm256_set1_ps(unit < 1e-37f ? 0 : 1 / unit); /* zeros, or too small for a reciprocal */
     for (long i = 0; i < wide; i += 16) {
         __m256i a = _mm256_cvtps_epi32(_mm256_mul_ps(per, _mm256_loadu_ps(x + i)));
         __m256i b = _mm256_cvtps_epi32(_mm256_mul_ps(per, _mm256_loadu_ps(x + i + 8)));
         _mm256_storeu_si256((__m256i *)(q + i), _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xd8));
     }
     float finite = sum_of(nan);
-    return finite == 0 ? (nothing ? 0 : unit) : finite;
+    return finite == 0 ? unit : finite;
 }
 
 /* w [n, k], n % COLUMNS == 0 -> q [n / COLUMNS][k / 2, rounded up][COLUMNS][2] and a unit for each stretch,
    units [n / COLUMNS][stretches][COLUMNS]. */
-AVX2 void pack(const float *w, long n, long k, int16_t *q, float *units, int threads) {
+AVX2 void pack_1(const float *w, long n, long k, int16_t *q, float *units, int threads) {
     long pairs = rounded_up(k, 2), stretches = rounded_up(k, BLOCK);
 #pragma omp parallel for num_threads(threads)
     for (long o = 0; o < n; o++) {
@@ -135,7 +136,7 @@ AVX2 static void tile_of(long rows, const int16_t *q, long stride, const float *
 
 /* e^x: 2^n by its exponent bits, and a polynomial for the rest, to about 2e-7 of the result. */
 INLINE __m256 exponential(__m256 x) {
-    x = _mm256_max_ps(_mm256_set1_ps(-87), _mm256_min_ps(_mm256_set1_ps(88), x)); /* in this order NaN stays */
+    x = _mm256_max_ps(_mm256_set1_ps(-87), _mm256_min_ps(_mm256_set1_ps(89), x)); /* 89: infinite; NaN stays */
     __m256 n = _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(1.44269504f)), 8);
     x = _mm256_fnmadd_ps(n, _mm256_set1_ps(0.693359375f), x); /* ln 2 in two parts */
     x = _mm256_fnmadd_ps(n, _mm256_set1_ps(-2.12194440e-4f), x);
@@ -158,10 +159,10 @@ AVX2 static void finish(const float *sums, long rows, int silu, const float *res
         }
 }
 
-/* y [m, n] = f(x [m, k] w^T + bias [n]) + residual [m, n], with w as `pack` left it, f a SiLU if `silu`, residual
+/* y [m, n] = f(x [m, k] w^T + bias [n]) + residual [m, n], with w as `pack_1` left it, f a SiLU if `silu`, residual
    null for none. A row of y depends on that row of x alone. Returns 1 if memory ran out, else 0. */
-AVX2 int product(const float *x, long m, long k, const int16_t *w, const float *w_units, long n, const float *bias,
-                 int silu, const float *residual, float *y, int threads) {
+AVX2 int product_1(const float *x, long m, long k, const int16_t *w, const float *w_units, long n, const float *bias,
+                   int silu, const float *residual, float *y, int threads) {
     if (m == 0 || n == 0) return 0;
     long pairs = rounded_up(k, 2), stretches = rounded_up(k, BLOCK), panels = n / COLUMNS;
     long stride = rounded_up(k, 32) * 32 + 32; /* odd in cache lines, so that rows do not evict each other */
@@ -176,6 +177,7 @@ AVX2 int product(const float *x, long m, long k, const int16_t *w, const float *
 #pragma omp for schedule(dynamic)
         for (long task = 0; task < chunks * parts; task++) {
             if (!q || !units || !sums) {
+#pragma omp atomic write
                 failed = 1;
                 continue;
             }

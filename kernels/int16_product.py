@@ -1,12 +1,13 @@
 """A float32 linear layer whose products run through 16-bit integers, for x86 CPUs that stop at AVX2.
 
-What is notable: such a CPU multiplies int16 twice as fast as float32. The rounding is finer than TF32's, and a row of
-the result depends on its row of x alone, whatever the batch. `int16_product.c` says how. It is compiled when the
-package is installed; where there was no compiler, `works()` is False and everything goes on in float32.
+What is notable: such a CPU multiplies int16 twice as fast as float32. The rounding is usually finer than TF32's, and a
+row of the result depends on its row of x alone, whatever the batch. `int16_product.c` says how. It is compiled when the
+package is installed; where that failed, `works()` is False and everything goes on in float32.
 """
 
 import ctypes
 from functools import cache
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import torch
@@ -24,18 +25,22 @@ class Int16Linear:
 
     def __init__(self, weight: Tensor, bias: Tensor):
         outputs, inputs = weight.shape
-        if outputs % COLUMNS:
-            raise ValueError(f"{outputs} outputs; expected a multiple of {COLUMNS}")
+        if outputs % COLUMNS or not outputs or bias.shape != (outputs,):
+            raise ValueError(
+                f"weight of shape {tuple(weight.shape)} and bias of shape {tuple(bias.shape)}; expected [outputs, "
+                f"inputs] and [outputs], with outputs a multiple of {COLUMNS}"
+            )
+        library = _library()
+        if library is None:
+            raise RuntimeError(
+                "int16_product.c was not compiled when maquette was installed; a C compiler is needed"
+            )
+        self._library = library
         self.bias = _plain(bias.detach())
         self.weight = torch.empty(outputs, (inputs + 1) // 2 * 2, dtype=torch.int16)
         self.units = torch.empty(outputs, -(-inputs // STRETCH))
         weight = _plain(weight.detach())
-        self._library = _library()
-        if self._library is None:
-            raise RuntimeError(
-                "int16_product.c was not compiled when maquette was installed; a C compiler is needed"
-            )
-        self._library.pack(
+        library.pack_1(
             weight.data_ptr(),
             outputs,
             inputs,
@@ -58,7 +63,7 @@ class Int16Linear:
             )
         x, residual = _plain(x), None if residual is None else _plain(residual)
         y = x.new_empty(shape)
-        failed = self._library.product(
+        failed = self._library.product_1(
             x.data_ptr(),
             y.numel() // self.outputs,
             self.inputs,
@@ -87,7 +92,10 @@ class Int16Linear:
 
 
 def allow_int16(module: torch.nn.Module) -> None:
-    """Let the products of a frozen module's float32 weights run through 16-bit integers, where that pays."""
+    """Let the products of a frozen module's float32 weights run through 16-bit integers, where that pays.
+
+    A deep copy does not remember it. Packed weights follow changes in place, but not those made through `.data`.
+    """
     for parameter in module.parameters():
         setattr(parameter, ALLOWED, True)
 
@@ -100,22 +108,26 @@ def _plain(x: Tensor) -> Tensor:
 
 @cache
 def _library() -> ctypes.CDLL | None:
-    file = next(Path(__file__).parent.glob("_int16_product*.so"), None)
+    """The compiled C file; None if there is none, or one that this machine or this version cannot use."""
+    files = (Path(__file__).with_name(f"_int16_product{suffix}") for suffix in EXTENSION_SUFFIXES)
+    file = next((file for file in files if file.is_file()), None)
     if file is None:
         return None
-    # torch is imported above: this shares its pool of threads.
-    library = ctypes.CDLL(str(file))
     size, pointer, number = ctypes.c_long, ctypes.c_void_p, ctypes.c_int
-    library.support.argtypes, library.support.restype = [], number
-    library.pack.argtypes = [pointer, size, size, pointer, pointer, number]
-    library.pack.restype = None
-    library.product.argtypes = [pointer, size, size, pointer, pointer, size, pointer]
-    library.product.argtypes += [number, pointer, pointer, number]
-    library.product.restype = number
+    try:
+        library = ctypes.CDLL(str(file))  # after torch, whose OpenMP it then shares if the names agree
+        library.support_1.argtypes, library.support_1.restype = [], number
+        library.pack_1.argtypes = [pointer, size, size, pointer, pointer, number]
+        library.pack_1.restype = None
+        library.product_1.argtypes = [pointer, size, size, pointer, pointer, size, pointer]
+        library.product_1.argtypes += [number, pointer, pointer, number]
+        library.product_1.restype = number
+    except (OSError, AttributeError):
+        return None
     return library
 
 
 @cache
 def _support() -> int:
     library = _library()
-    return 0 if library is None else library.support()
+    return 0 if library is None else library.support_1()

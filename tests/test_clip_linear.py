@@ -7,6 +7,8 @@ from maquette.clip import linear as linear_file
 from maquette.clip.linear import linear
 from maquette.kernels import Int16Linear, OneDNNLinear, allow_int16
 from torch import nn
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils.flop_counter import FlopCounterMode
 
 CASES = [{}, {"silu": True}, {"residual": True}, {"silu": True, "residual": True}]
 FACTORS = [(1.0, 1.0), (1.0, 1.702), (1 / 1.702, 1.0)]
@@ -66,6 +68,9 @@ def test_a_packed_weight_follows_the_weight(kind, monkeypatch):
         torch.testing.assert_close(linear(x, weight, bias), 2 * before, **close)
         bias.add_(1)
         torch.testing.assert_close(linear(x, weight, bias), 2 * before + 1, **close)
+        torch.testing.assert_close(linear(x, weight, bias, outside=2), 4 * before + 2, **close)
+        weight.data, bias.data = weight / 2, bias - 1
+        torch.testing.assert_close(linear(x, weight, bias), before, **close)
 
 
 @pytest.mark.parametrize("kind", PACKED.values())
@@ -89,3 +94,28 @@ def test_int16_is_for_frozen_weights_that_allow_it(monkeypatch):
     ragged = nn.Linear(8, 24).requires_grad_(False)
     allow_int16(ragged)
     assert kind(x, ragged.weight) is None
+
+
+@pytest.mark.parametrize("watch", ["trace", "make_fx", "vmap", "mode"])
+def test_tracers_modes_and_transforms_see_plain_products(watch, monkeypatch):
+    if not Int16Linear.works():
+        pytest.skip("int16_product.c was not compiled, or this CPU has no AVX2")
+    monkeypatch.setattr(Int16Linear, "pays", lambda: True)
+    layer, x = nn.Linear(8, 16).requires_grad_(False), torch.randn(3, 8)
+    allow_int16(layer)
+
+    def run(x):
+        return linear(x, layer.weight, layer.bias)
+
+    if watch == "trace":
+        ours = torch.jit.trace(run, torch.randn(3, 8), check_trace=False)(x)
+    elif watch == "make_fx":
+        ours = make_fx(run)(torch.randn(3, 8))(x)
+    elif watch == "vmap":
+        ours = torch.func.vmap(run)(x[:, None])[:, 0]
+    else:
+        with FlopCounterMode(display=False) as counter:
+            ours = run(x)
+        assert counter.get_total_flops() == 2 * 3 * 8 * 16
+    torch.testing.assert_close(ours, layer(x))
+    assert not torch.equal(run(x), layer(x))

@@ -7,6 +7,7 @@ import torch
 from conftest import GOLDENS
 from goldens.formula import formula_state_dict
 from maquette.clip import ClipEncoder, ClipModel
+from maquette.kernels.int16_product import ALLOWED
 from PIL import Image
 from safetensors.torch import save_file
 from tiny_models import tiny_clip
@@ -141,3 +142,9 @@ def test_weights_of_another_network_are_refused(model, tmp_path):
         ValueError, match=r"do not fit the config\.json beside them: visual\.transformer\.resblocks\.2"
     ):
         ClipModel.from_pretrained(tmp_path)
+
+
+def test_only_the_default_format_allows_int16():
+    for dtype, allowed in (("auto", True), (torch.float32, False), (torch.bfloat16, False)):
+        encoder = ClipModel.from_pretrained("mini", dtype=dtype, device="cpu").encoder
+        assert {hasattr(p, ALLOWED) for p in encoder.parameters()} == {allowed}

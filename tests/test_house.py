@@ -40,8 +40,10 @@ MAY_IMPORT = {
 ROOMS = sorted(path.parent.name for path in ROOT.glob("*/__init__.py"))
 
 
-def test_every_room_is_packaged():
-    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+def test_every_room_is_packaged_and_type_checked():
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+    assert sorted(tools["pyright"]["include"]) == ROOMS
+    setuptools = tools["setuptools"]
     folders = {
         path.parent.relative_to(ROOT)
         for room in ROOMS

@@ -1,11 +1,13 @@
 """Products through 16-bit integers: close to the exact ones for every shape and scale, row by row, without overflow."""
 
+from importlib.machinery import EXTENSION_SUFFIXES
+
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from maquette.kernels import Int16Linear
+from maquette.kernels import Int16Linear, int16_product
 
 pytestmark = pytest.mark.skipif(
     not Int16Linear.works(), reason="int16_product.c was not compiled, or this CPU has no AVX2"
@@ -52,14 +54,16 @@ def test_sums_of_the_greatest_do_not_overflow(rows, inputs, panels):
 
 
 def test_a_row_does_not_depend_on_the_others():
-    x, layer = torch.randn(500, 700), Int16Linear(torch.randn(48, 700), torch.randn(48))
-    together = layer(x)
+    x, residual = torch.randn(500, 700), torch.randn(500, 48)
+    layer = Int16Linear(torch.randn(48, 700), torch.randn(48))
+    together = layer(x, residual=residual)
     for some in ([0], [499], [3, 250, 7], range(100, 365)):
-        assert torch.equal(layer(x[list(some)]), together[list(some)])
+        assert torch.equal(layer(x[list(some)], residual=residual[list(some)]), together[list(some)])
 
 
 def test_silu_and_residual_to_float32s_accuracy():
     x = torch.linspace(-100, 100, 16 * 999).view(999, 16)
+    x[0] = torch.tensor([0, 1e-30, 1e4, -1e4, 1e30, -1e30, 3e38, -3e38] * 2)
     residual = torch.randn(999, 16)
     ours = Int16Linear(torch.zeros(16, 16), x[0])  # a product of nothing leaves the bias
     for bias in x:
@@ -90,8 +94,17 @@ def test_what_is_not_finite_stays_so(bad):
 def test_other_shapes_and_formats_are_refused(x, residual, error):
     with pytest.raises(error, match="expected"):
         Int16Linear(torch.ones(16, 8), torch.ones(16))(x, residual=residual)
-    with pytest.raises(ValueError, match="multiple of 16"):
-        Int16Linear(torch.ones(17, 8), torch.ones(17))
+    for outputs, bias in ((17, 17), (0, 0), (16, 1)):
+        with pytest.raises(ValueError, match="multiple of 16"):
+            Int16Linear(torch.ones(outputs, 8), torch.ones(bias))
+
+
+@pytest.mark.parametrize("content", [b"", b"not a library"])
+def test_a_library_that_cannot_be_loaded_is_as_good_as_none(content, tmp_path, monkeypatch):
+    monkeypatch.setattr(int16_product, "__file__", str(tmp_path / "int16_product.py"))
+    for suffix in EXTENSION_SUFFIXES:
+        (tmp_path / f"_int16_product{suffix}").write_bytes(content)
+    assert int16_product._library.__wrapped__() is None
 
 
 def test_strided_input_and_no_rows():
