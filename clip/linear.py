@@ -12,7 +12,6 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..kernels import Int16Linear, OneDNNLinear
-from ..kernels.int16_product import ALLOWED, COLUMNS
 from ..weights.precision import best_dtype
 
 _packed_weights: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
@@ -66,8 +65,7 @@ def _kind(x: Tensor, weight: Tensor) -> type[Int16Linear | OneDNNLinear] | None:
     if x.dtype == torch.bfloat16:  # where it is emulated, plain products take no longer
         works = best_dtype(x.device) == x.dtype and OneDNNLinear.works(x.dtype)
         return OneDNNLinear if works else None
-    fits = x.dtype == weight.dtype == torch.float32 and not weight.shape[0] % COLUMNS
-    return Int16Linear if fits and getattr(weight, ALLOWED, False) and Int16Linear.pays() else None
+    return Int16Linear if x.dtype == torch.float32 and Int16Linear.suits(weight) else None
 
 
 def _observed() -> bool:

@@ -30,7 +30,8 @@ int support_1(void) {
 
 static long least(long a, long b) { return a < b ? a : b; }
 
-static long rounded_up(long n, long to) { return (n + to - 1) / to; }
+/* n / d, rounded up */
+static long ceil_div(long n, long d) { return (n + d - 1) / d; }
 
 INLINE float sum_of(__m256 v) {
     __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
@@ -41,7 +42,7 @@ INLINE float sum_of(__m256 v) {
 /* One stretch, x [n] -> q [n rounded up to even] in units; returns the unit, NaN for what is not finite. */
 AVX2 static float round_stretch(const float *x, long n, int16_t *q) {
     float padded[BLOCK] __attribute__((aligned(32)));
-    long wide = rounded_up(n, 16) * 16;
+    long wide = ceil_div(n, 16) * 16;
     if (n < wide) { /* the last stretch of a row: zeros change nothing */
         for (long i = 0; i < wide; i++) padded[i] = i < n ? x[i] : 0;
         x = padded;
@@ -77,7 +78,7 @@ AVX2 static float round_stretch(const float *x, long n, int16_t *q) {
 /* w [n, k], n % COLUMNS == 0 -> q [n / COLUMNS][k / 2, rounded up][COLUMNS][2] and a unit for each stretch,
    units [n / COLUMNS][stretches][COLUMNS]. */
 AVX2 void pack_1(const float *w, long n, long k, int16_t *q, float *units, int threads) {
-    long pairs = rounded_up(k, 2), stretches = rounded_up(k, BLOCK);
+    long pairs = ceil_div(k, 2), stretches = ceil_div(k, BLOCK);
 #pragma omp parallel for num_threads(threads)
     for (long o = 0; o < n; o++) {
         int16_t row[BLOCK];
@@ -86,7 +87,7 @@ AVX2 void pack_1(const float *w, long n, long k, int16_t *q, float *units, int t
             long from = s * BLOCK, length = least(k - from, BLOCK);
             units[(panel * stretches + s) * COLUMNS + column] = round_stretch(w + o * k + from, length, row);
             int16_t *to = q + ((panel * pairs + from / 2) * COLUMNS + column) * 2;
-            for (long i = 0; i < rounded_up(length, 2); i++)
+            for (long i = 0; i < ceil_div(length, 2); i++)
                 memcpy(to + i * COLUMNS * 2, row + 2 * i, 2 * sizeof *row);
         }
     }
@@ -164,10 +165,10 @@ AVX2 static void finish(const float *sums, long rows, int silu, const float *res
 AVX2 int product_1(const float *x, long m, long k, const int16_t *w, const float *w_units, long n, const float *bias,
                    int silu, const float *residual, float *y, int threads) {
     if (m == 0 || n == 0) return 0;
-    long pairs = rounded_up(k, 2), stretches = rounded_up(k, BLOCK), panels = n / COLUMNS;
-    long stride = rounded_up(k, 32) * 32 + 32; /* odd in cache lines, so that rows do not evict each other */
-    long height = ROWS * least(rounded_up(m, ROWS), 1 + CHUNK_BYTES / (2 * ROWS * stride));
-    long chunks = rounded_up(m, height), parts = least(panels, rounded_up(4 * threads, chunks)); /* of y's columns */
+    long pairs = ceil_div(k, 2), stretches = ceil_div(k, BLOCK), panels = n / COLUMNS;
+    long stride = ceil_div(k, 32) * 32 + 32; /* a cache line more, so that rows do not evict each other */
+    long height = ROWS * least(ceil_div(m, ROWS), 1 + CHUNK_BYTES / (2 * ROWS * stride));
+    long chunks = ceil_div(m, height), parts = least(panels, ceil_div(4 * threads, chunks)); /* of y's columns */
     int failed = 0;
 #pragma omp parallel num_threads(threads)
     {

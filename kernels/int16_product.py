@@ -81,6 +81,12 @@ class Int16Linear:
         return y
 
     @staticmethod
+    def suits(weight: Tensor) -> bool:
+        """Whether `allow_int16` has marked this weight, and it can be packed and is faster for it."""
+        fits = weight.dtype == torch.float32 and not weight.shape[0] % COLUMNS
+        return fits and getattr(weight, ALLOWED, False) and Int16Linear.pays()
+
+    @staticmethod
     def works() -> bool:
         """Whether the C file was compiled and this CPU can run it."""
         return _support() > 0

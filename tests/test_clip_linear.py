@@ -19,7 +19,9 @@ PACKED = {"onednn": OneDNNLinear, "int16": Int16Linear}
 
 def use(kind, monkeypatch):
     if not (OneDNNLinear.works(torch.float32) if kind is OneDNNLinear else Int16Linear.works()):
-        pytest.skip("not on this machine")
+        pytest.skip(
+            f"{kind.__name__}: this torch packs no weights, or int16_product.c was not compiled for this CPU"
+        )
     monkeypatch.setattr(linear_file, "_kind", lambda x, weight: kind)
 
 
