@@ -107,8 +107,8 @@ def main() -> None:
     library = real_torchvision()  # noqa: F841  its definitions live as long as it does
     torch.set_grad_enabled(False)
     from maquette.clip import ClipTokenizer
-    from maquette.kernels import Int16Linear
-    from maquette.weights.precision import best_dtype
+    from maquette.layers.int16_product import Int16Linear
+    from maquette.layers.precision import best_dtype
 
     default = best_dtype(torch.device("cpu"))
     through = " through int16" if default == torch.float32 and Int16Linear.pays() else ""

@@ -14,7 +14,7 @@ import time
 
 import torch
 from maquette.clip import ClipModel
-from maquette.clip.retrieval import retrieval_recall
+from maquette.clip.evaluation.retrieval import retrieval_recall
 from maquette.toybox import COLOURS, THINGS, make_scene, render
 from PIL import Image
 from tqdm import tqdm

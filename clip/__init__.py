@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .encoder import ClipEncoder, ImageFeatures, TextFeatures
     from .model import ClipModel
-    from .openai_interface import available_models, load, tokenize
+    from .openai import available_models, load, tokenize
     from .preprocess import Preprocess, open_picture
     from .tokenizer import ClipTokenizer
     from .zero_shot import ZeroShotClassifier
@@ -23,10 +23,10 @@ _HOME = {
     "Preprocess": "preprocess",
     "TextFeatures": "encoder",
     "ZeroShotClassifier": "zero_shot",
-    "available_models": "openai_interface",
-    "load": "openai_interface",
+    "available_models": "openai",
+    "load": "openai",
     "open_picture": "preprocess",
-    "tokenize": "openai_interface",
+    "tokenize": "openai",
 }
 
 __all__ = [

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from ..weights.load_original import load_original
 from ..weights.read_weights import NOT_WEIGHTS
-from .gradient_cache import in_chunks
 from .preprocess import OPENAI_MEAN, OPENAI_STD
 from .resnet import ModifiedResNet
+from .training.gradient_cache import in_chunks
 from .transformer import ACTIVATIONS, Transformer, VisionTransformer, project
 
 MAX_LOGIT_SCALE = math.log(100)

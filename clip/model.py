@@ -15,10 +15,10 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from ..kernels import allow_int16
+from ..layers.int16_product import allow_int16
+from ..layers.precision import best_device, best_dtype
 from ..weights import bundled_folder, find_weights, known_models, model_entry, read_weights
 from ..weights.load_saved import load_saved
-from ..weights.precision import best_device, best_dtype
 from ..weights.read_weights import is_archive
 from ..weights.table import nearest
 from .encoder import ClipEncoder
@@ -59,7 +59,7 @@ class ClipModel:
         downloaded) or as arguments of ClipEncoder. Without it, a file is read as the open_clip_config.json beside it
         says, else as one of OpenAI's, with a warning unless it is a TorchScript archive as theirs are.
         dtype: a torch dtype; "auto": bfloat16 where native, else float32, whose products of matrices run through
-        16-bit integers on CPUs that do these faster (`maquette.kernels`). device: "auto":
+        16-bit integers on CPUs that do these faster (`maquette.layers.int16_product`). device: "auto":
         the GPU if there is one.
         A published model is downloaded once, with a bar if `progress`. Raises ValueError for an unknown name or for
         what is no CLIP, FileNotFoundError for a missing file, OSError if a download fails.

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .attention import attend
-from .linear import linear
+from ..layers.attention import attend
+from ..layers.linear import linear
 
 ACTIVATIONS = ("quick_gelu", "gelu")
 QUICK = 1.702  # quick GELU: x * sigmoid(1.702 x), which is silu(1.702 x) / 1.702

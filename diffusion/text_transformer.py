@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..clip.attention import attend
+from ..layers.attention import attend
 
 
 class TextAttention(nn.Module):

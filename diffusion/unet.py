@@ -13,8 +13,8 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
+from ..layers.group_norm import group_norm_silu
 from ..weights.load_original import load_original
-from .group_norm import group_norm_silu
 from .text_transformer import TextTransformer, attend, timestep_embedding
 from .unet_layout import layout_from_original
 

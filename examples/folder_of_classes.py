@@ -1,7 +1,7 @@
 """What the examples look at: CIFAR-100 by torchvision, or any folder of pictures in one sub-folder for each class."""
 
 from maquette.clip import open_picture
-from maquette.clip.labelled_pictures import read_labelled
+from maquette.clip.evaluation.labelled_pictures import read_labelled
 
 
 class FolderOfClasses:

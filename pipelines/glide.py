@@ -17,8 +17,8 @@ from PIL import Image
 
 from ..diffusion import GlideUNet, TextConditioning, guided, make_scheduler, normal_draws, sample
 from ..diffusion.tokenizer import GlideTokenizer
+from ..layers.precision import best_device, best_dtype
 from ..weights.load_saved import load_saved
-from ..weights.precision import best_device, best_dtype
 from .models import check_folder, part, read_json
 from .request import PromptWarning, check_count, check_guidance, check_prompts, check_seed, check_steps
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from goldens.formula import formula_state_dict
 from maquette.clip import ClipEncoder
-from maquette.kernels import Int16Linear, allow_int16
+from maquette.layers.int16_product import Int16Linear, allow_int16
 
 TINY = ["vit_tiny", "resnet_tiny"]
 FULL = ["vit_l_14_full", "vit_b_32_full", "rn50_full"]

@@ -3,9 +3,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from maquette.clip import linear as linear_file
-from maquette.clip.linear import linear
-from maquette.kernels import Int16Linear, OneDNNLinear, allow_int16
+from maquette.layers import linear as linear_file
+from maquette.layers.int16_product import Int16Linear, allow_int16
+from maquette.layers.linear import linear
+from maquette.layers.onednn_product import OneDNNLinear
 from torch import nn
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.flop_counter import FlopCounterMode

@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from maquette.clip.loss import contrastive_loss, gathered, sigmoid_loss
+from maquette.clip.training.loss import contrastive_loss, gathered, sigmoid_loss
 from maquette.training.precision import InDtype
 from tiny_models import tiny_clip
 from torch.nn.parallel import DistributedDataParallel

@@ -5,11 +5,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from maquette.clip import retrieval
-from maquette.clip.confusion_picture import confusion_picture
-from maquette.clip.evaluation import evaluate_scores, evaluate_vectors
-from maquette.clip.probe import linear_probe, nearest_neighbours
-from maquette.clip.retrieval import retrieval_recall
+from maquette.clip.evaluation import retrieval
+from maquette.clip.evaluation.confusion_picture import confusion_picture
+from maquette.clip.evaluation.evaluate import evaluate_scores, evaluate_vectors
+from maquette.clip.evaluation.probe import linear_probe, nearest_neighbours
+from maquette.clip.evaluation.retrieval import retrieval_recall
 
 
 def plain_recall(images, texts, owner, k):
@@ -90,7 +90,7 @@ def test_vectors_in_pieces_are_counted_as_at_once(monkeypatch):
     draw = np.random.default_rng(0)
     vectors, labels, targets = draw.normal(size=(23, 4)), draw.normal(size=(7, 4)), draw.integers(0, 7, 23)
     whole = evaluate_scores(vectors @ labels.T, targets, "abcdefg")
-    monkeypatch.setattr("maquette.clip.evaluation._AT_ONCE", 5)
+    monkeypatch.setattr("maquette.clip.evaluation.evaluate._AT_ONCE", 5)
     pieces = evaluate_vectors(vectors, labels, targets, "abcdefg")
     assert (pieces.confusion == whole.confusion).all() and (pieces.top5_hits == whole.top5_hits).all()
 

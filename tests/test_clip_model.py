@@ -7,7 +7,7 @@ import torch
 from conftest import GOLDENS
 from goldens.formula import formula_state_dict
 from maquette.clip import ClipEncoder, ClipModel
-from maquette.kernels.int16_product import ALLOWED
+from maquette.layers.int16_product import ALLOWED
 from PIL import Image
 from safetensors.torch import save_file
 from tiny_models import tiny_clip

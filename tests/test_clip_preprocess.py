@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from maquette.clip.openai_interface import OpenAIPreprocess
+from maquette.clip.openai import OpenAIPreprocess
 from maquette.clip.preprocess import OPENAI_MEAN, OPENAI_STD, Preprocess, open_picture
 from PIL import Image
 from real_torchvision import real_transforms

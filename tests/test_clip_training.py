@@ -7,10 +7,10 @@ import tarfile
 import pytest
 import torch
 from maquette.clip import ClipEncoder, ClipModel
-from maquette.clip.fine_tuning import choose_trained, merged
-from maquette.clip.interpolate import interpolate
-from maquette.clip.loss import contrastive_loss
-from maquette.clip.train import ClipStage, _drawn
+from maquette.clip.training.fine_tuning import choose_trained, merged
+from maquette.clip.training.interpolate import interpolate
+from maquette.clip.training.loss import contrastive_loss
+from maquette.clip.training.stage import ClipStage, _drawn
 from maquette.training import TrainConfig, fit
 from maquette.training.precision import InDtype
 from PIL import Image

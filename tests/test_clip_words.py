@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from maquette.clip import templates
-from maquette.clip.labelled_pictures import read_captioned, read_labelled
+from maquette.clip.evaluation.labelled_pictures import read_captioned, read_labelled
 from maquette.clip.picture_sources import open_source, pictures_in
 from maquette.commands.bars import bar_lines
 from PIL import Image

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from maquette import pipeline
 from maquette.diffusion import betas
-from maquette.diffusion.group_norm import group_norm_silu
 from maquette.diffusion.loss import HybridLoss
 from maquette.diffusion.train import GlideStage, random_masks
+from maquette.layers.group_norm import group_norm_silu
 from maquette.toybox.shards import write_shards
 from maquette.training import TrainConfig, fit
 from torch.distributions import Normal, kl_divergence

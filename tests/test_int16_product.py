@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from maquette.kernels import Int16Linear, int16_product
+from maquette.layers import int16_product
+from maquette.layers.int16_product import Int16Linear
 
 pytestmark = pytest.mark.skipif(
     not Int16Linear.works(), reason="int16_product.c was not compiled, or this CPU has no AVX2"

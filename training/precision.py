@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ..weights.precision import best_dtype
+from ..layers.precision import best_dtype
 
 
 class InDtype(torch.nn.Module):

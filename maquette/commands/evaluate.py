@@ -74,22 +74,22 @@ def evaluate(
 
 
 def _zero_shot(data, labels, templates, model, probe) -> tuple[dict[str, Any], list[str]]:
-    words, pictures = room("clip.templates"), room("clip.labelled_pictures")
+    words, pictures = room("clip.templates"), room("clip.evaluation.labelled_pictures")
     # All 1,000 by their number, although two names are there twice.
     names = words.imagenet_classes() if labels == "imagenet" else labels and words.read_labels(labels)
     sentences = words.read_templates(templates)
     test = pictures.read_labelled(data, names)
     train = pictures.read_labelled(probe, names) if probe is not None else None
-    evaluation, clip = room("clip.evaluation"), room("clip.model").ClipModel.from_pretrained(model)
+    evaluation, clip = room("clip.evaluation.evaluate"), room("clip.model").ClipModel.from_pretrained(model)
     return evaluation.evaluate_model(clip, test, sentences, train, progress=True)
 
 
 def _retrieval(data, model) -> tuple[dict[str, Any], list[str]]:
-    pictures, captions = room("clip.labelled_pictures").read_captioned(data)
+    pictures, captions = room("clip.evaluation.labelled_pictures").read_captioned(data)
     clip = room("clip.model").ClipModel.from_pretrained(model)
     texts = clip.embed_texts(captions, truncate=True)
     images = room("clip.picture_sources").embed_sources(clip, pictures, progress=True)
-    recall = room("clip.retrieval").retrieval_recall(images.vectors, texts[images.kept])
+    recall = room("clip.evaluation.retrieval").retrieval_recall(images.vectors, texts[images.kept])
     return {"pairs": len(images.kept), **recall}, [sentence for _, sentence in images.skipped]
 
 
@@ -130,5 +130,6 @@ def _percent(share: float) -> str:
 
 def _draw(evaluation, path: Path) -> None:
     title = f"zero-shot, top-1 {100 * evaluation.top1:.1f} %; rows: what it is, columns: what it was called"
-    picture = room("clip.confusion_picture").confusion_picture(evaluation.confusion, evaluation.labels, title)
+    drawing = room("clip.evaluation.confusion_picture")
+    picture = drawing.confusion_picture(evaluation.confusion, evaluation.labels, title)
     room("pipelines.picture_files").save_pictures([(path, picture, {})])

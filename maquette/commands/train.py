@@ -7,7 +7,7 @@ import typer
 
 from .rooms import clean_up_on_interrupt, room
 
-STAGES = {"clip": ("clip.train", "ClipStage"), "glide": ("diffusion.train", "GlideStage")}
+STAGES = {"clip": ("clip.training.stage", "ClipStage"), "glide": ("diffusion.train", "GlideStage")}
 
 
 def train(

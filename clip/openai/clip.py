@@ -10,12 +10,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..weights import find_weights, known_models, read_weights
-from ..weights.precision import best_device
-from ..weights.table import nearest
-from .encoder import ClipEncoder
-from .preprocess import Preprocess, to_8_bits
-from .tokenizer import ClipTokenizer
+from ...layers.precision import best_device
+from ...weights import find_weights, known_models, read_weights
+from ...weights.table import nearest
+from ..encoder import ClipEncoder
+from ..preprocess import Preprocess, to_8_bits
+from ..tokenizer import ClipTokenizer
 
 _SOURCE = "https://github.com/openai/CLIP"
 

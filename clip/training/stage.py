@@ -11,16 +11,16 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..training import TrainConfig
-from .encoder import MAX_LOGIT_SCALE, ClipEncoder
+from ...training import TrainConfig
+from ..encoder import MAX_LOGIT_SCALE, ClipEncoder
+from ..model import ClipModel
+from ..preprocess import Preprocess, open_picture
+from ..tokenizer import ClipTokenizer
 from .fine_tuning import choose_trained, merged
 from .interpolate import check_share, interpolate
 from .loss import contrastive_loss, gathered, sigmoid_loss
-from .model import ClipModel
-from .preprocess import Preprocess, open_picture
-from .tokenizer import ClipTokenizer
 
-TOYBOX_TOKENIZER = Path(__file__).parents[1] / "toybox" / "tokenizer.json"
+TOYBOX_TOKENIZER = Path(__file__).parents[2] / "toybox" / "tokenizer.json"
 LOSSES = {"contrastive": contrastive_loss, "sigmoid": sigmoid_loss}
 PAIRS = ("image-text", "text-text")
 CAPTIONS = 4  # of one picture, at most

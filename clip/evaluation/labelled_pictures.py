@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .picture_sources import Source, TarPicture, is_picture
-from .templates import check_labels
+from ..picture_sources import Source, TarPicture, is_picture
+from ..templates import check_labels
 
 _TEXTS = ("cls", "json", "txt")
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .encoder import ClipEncoder
-from .transformer import Attention, ResidualAttentionBlock
+from ..encoder import ClipEncoder
+from ..transformer import Attention, ResidualAttentionBlock
 
 TRAINED = ("all", "text", "lora")
 # The matrix products of every block, in both towers.

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from ..model import ClipModel
     from .labelled_pictures import LabelledPictures
-    from .model import ClipModel
 
 _AT_ONCE = 4096
 
@@ -132,10 +132,10 @@ def evaluate_model(
     Returns an evaluation by each name, and a sentence for each picture (of either set) that cannot be read and was left
     out. Raises ValueError if none can be read, or `train` lacks a label of `data`.
     """
-    from .picture_sources import embed_sources
+    from ..picture_sources import embed_sources
+    from ..templates import DEFAULT_TEMPLATES, check_templates
+    from ..zero_shot import embed_labels
     from .probe import linear_probe, nearest_neighbours
-    from .templates import DEFAULT_TEMPLATES, check_templates
-    from .zero_shot import embed_labels
 
     templates = DEFAULT_TEMPLATES if templates is None else check_templates(templates)
     places = None if train is None else _places(data, train)

@@ -11,8 +11,9 @@ from torch._C._functorch import peek_interpreter_stack
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from ..kernels import Int16Linear, OneDNNLinear
-from ..weights.precision import best_dtype
+from .int16_product import Int16Linear
+from .onednn_product import OneDNNLinear
+from .precision import best_dtype
 
 _packed_weights: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 

@@ -16,7 +16,6 @@ def best_dtype(device: torch.device) -> torch.dtype:
     if device.type == "cuda":
         native = torch.cuda.get_device_capability(device) >= (8, 0)
     else:
-        # Not every torch has these; one that has not is taken for one without.
-        features = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-        native = any(getattr(torch.cpu, feature, bool)() for feature in features)
+        features = torch.cpu.get_capabilities()
+        native = features.get("amx_bf16", False) or features.get("avx512_bf16", False)
     return torch.bfloat16 if native else torch.float32

@@ -6,7 +6,7 @@ import copy
 
 import torch
 
-from .encoder import ClipEncoder
+from ..encoder import ClipEncoder
 
 # What the shapes of weights do not tell, and weights learnt with one value mean nothing with another.
 COMPUTED = (

@@ -1,0 +1,1 @@
+"""Point-E: coloured point clouds, their sampling, surfaces and measures."""

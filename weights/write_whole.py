@@ -1,0 +1,47 @@
+"""Files and folders that are whole or absent."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def write_whole(target: str | os.PathLike) -> Iterator[Path]:
+    """A path beside `target` to write a file or a folder to; at the end it is flushed to disk and takes target's place.
+
+    If the block raises, or is interrupted, nothing of it is left and what was at `target` stays. The path has
+    target's suffix. Raises the OSError of whatever cannot be written.
+    """
+    target = Path(target)
+    beside = target.with_name(f".{target.stem}.{os.getpid()}.partial{target.suffix}")
+    try:
+        yield beside
+        for path in [*beside.rglob("*"), beside]:
+            _flush(path)
+        if beside.is_dir() and target.is_dir():
+            # Renamed before it is deleted: a kill in between leaves no folder that is half there.
+            before = target.with_name(f".{target.name}.{os.getpid()}.old")
+            target.rename(before)
+            beside.rename(target)
+            shutil.rmtree(before)
+        else:
+            beside.replace(target)
+        if os.name != "nt":
+            _flush(target.parent)
+    finally:
+        if beside.is_dir():
+            shutil.rmtree(beside)
+        else:
+            beside.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
