@@ -107,11 +107,11 @@ def main() -> None:
     library = real_torchvision()  # noqa: F841  its definitions live as long as it does
     torch.set_grad_enabled(False)
     from maquette.clip import ClipTokenizer
-    from maquette.layers.int16_product import Int16Linear
+    from maquette.layers.int16_product import Int16Product
     from maquette.layers.precision import best_dtype
 
     default = best_dtype(torch.device("cpu"))
-    through = " through int16" if default == torch.float32 and Int16Linear.pays() else ""
+    through = " through int16" if default == torch.float32 and Int16Product.pays() else ""
     chosen = f"default ({'bf16' if default == torch.bfloat16 else 'float32'}{through})"
     tokenize = ClipTokenizer.openai()
     tokens = {

@@ -10,12 +10,14 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
+from ..layers import Transformer
+from ..layers.transformer import ACTIVATIONS
 from ..weights.load_original import load_original
 from ..weights.read_weights import NOT_WEIGHTS
 from .preprocess import OPENAI_MEAN, OPENAI_STD
 from .resnet import ModifiedResNet
 from .training.gradient_cache import in_chunks
-from .transformer import ACTIVATIONS, Transformer, VisionTransformer, project
+from .transformer import VisionTransformer, project
 
 MAX_LOGIT_SCALE = math.log(100)
 
@@ -95,9 +97,10 @@ class ClipEncoder(ModelMixin, ConfigMixin):
             transformer_width,
             transformer_layers,
             transformer_heads,
-            transformer_mlp_width,
-            activation,
+            mlp_width=transformer_mlp_width,
+            activation=activation,
             causal=True,
+            per_head=False,
         )
         self.token_embedding = nn.Embedding(vocab_size, transformer_width)
         self.positional_embedding = nn.Parameter(0.01 * torch.randn(context_length, transformer_width))
@@ -122,7 +125,7 @@ class ClipEncoder(ModelMixin, ConfigMixin):
         config: what shapes cannot tell (heads, activation, preparation), in the vocabulary of the arguments.
         Raises ValueError naming up to five missing, extra or misshapen keys, or for what is no CLIP at all.
         """
-        weights = {key: value for key, value in state_dict.items() if key not in NOT_WEIGHTS}
+        weights = {our_key(key): value for key, value in state_dict.items() if key not in NOT_WEIGHTS}
         with torch.device("meta"):
             net = cls(**{**_read_off(weights), **(config or {})})
         return load_original(net, weights)
@@ -156,7 +159,7 @@ class ClipEncoder(ModelMixin, ConfigMixin):
             tokens = tokens[:, : int(end.max()) + 1]
         x = self.token_embedding(tokens) + self.positional_embedding[: tokens.shape[1]]
         if not with_states:
-            x = self.transformer(x, end)
+            x = self.transformer(x, only=end)
             return TextFeatures(project(x[:, 0], self.ln_final, self.text_projection), None)
         x = self.transformer(x)
         at_end = x[torch.arange(len(x), device=x.device), end]
@@ -188,6 +191,16 @@ class ClipEncoder(ModelMixin, ConfigMixin):
     @property
     def _format(self) -> torch.dtype:
         return self.token_embedding.weight.dtype
+
+
+def our_key(key: str) -> str:
+    """The key that a weight of the original's has here, where the first product is a layer of its own."""
+    return key.replace(".attn.in_proj_", ".attn.c_qkv.").replace(".attn.out_proj.", ".attn.c_proj.")
+
+
+def original_key(key: str) -> str:
+    """The inverse of `our_key`."""
+    return key.replace(".attn.c_qkv.", ".attn.in_proj_").replace(".attn.c_proj.", ".attn.out_proj.")
 
 
 def _image_vectors(encoder: ClipEncoder, pixels: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,12 +16,13 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from ..layers.int16_product import allow_int16
+from ..layers import prepare
 from ..layers.precision import best_device, best_dtype
 from ..weights import bundled_folder, find_weights, known_models, model_entry, read_weights
 from ..weights.load_saved import load_saved
 from ..weights.read_weights import is_archive
 from ..weights.table import nearest
+from ..weights.write_whole import write_whole
 from .encoder import ClipEncoder
 from .preprocess import Preprocess, open_picture
 from .tokenizer import ClipTokenizer
@@ -66,21 +68,25 @@ class ClipModel:
         """
         device = best_device() if device == "auto" else torch.device(device)
         encoder, tokenizer = _load(os.fspath(model), config, progress)
-        if dtype == "auto":
-            allow_int16(encoder)
-            dtype = best_dtype(device)
+        approximate = dtype == "auto"
+        dtype = best_dtype(device) if dtype == "auto" else dtype
         scalars = [parameter for parameter in encoder.parameters() if not parameter.dim()]
         exact = [scalar.detach().float().to(device) for scalar in scalars]
         # As any module: diffusers' own `to` warns of layers that this network has not.
         torch.nn.Module.to(encoder.requires_grad_(False), device, dtype)
         for scalar, value in zip(scalars, exact, strict=True):  # temperature and bias: 1 % of 100 is much
             scalar.data = value
+        prepare(encoder, approximate)
         return cls(encoder, tokenizer, os.fspath(model))
 
     def save_pretrained(self, folder: str | os.PathLike) -> None:
-        """Write `config.json`, weights in their present format, and `tokenizer.json`, for `from_pretrained`."""
-        self.encoder.save_pretrained(folder)
-        self.tokenizer.save(Path(folder) / "tokenizer.json")
+        """Write a model folder that `from_pretrained` reads, weights in their present format."""
+        with write_whole(folder) as beside:
+            self.encoder.save_pretrained(beside / "encoder")
+            (beside / "tokenizer").mkdir()
+            self.tokenizer.save(beside / "tokenizer" / "tokenizer.json")
+            index = {"_class_name": type(self).__name__}
+            (beside / "model_index.json").write_text(json.dumps(index, indent=2), encoding="utf-8")
 
     @property
     def logit_scale(self) -> float:
@@ -203,13 +209,8 @@ def _load_file(path: Path, config: str | Mapping[str, Any] | None) -> ClipEncode
 
 def _load_folder(folder: Path) -> tuple[ClipEncoder, ClipTokenizer]:
     """What `save_pretrained` or a training wrote. Raises FileNotFoundError or ValueError naming the file."""
-    for name in ("config.json", "diffusion_pytorch_model.safetensors", "tokenizer.json"):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(
-                f"{folder} holds no CLIP: {name} is missing; give a folder that save_pretrained or a training wrote"
-            )
-    tokenizer = ClipTokenizer.from_file(folder / "tokenizer.json")
-    return load_saved(ClipEncoder, folder, torch.float32), tokenizer
+    tokenizer = ClipTokenizer.from_file(folder / "tokenizer" / "tokenizer.json")
+    return load_saved(ClipEncoder, folder / "encoder", torch.float32), tokenizer
 
 
 def _opened(picture: Image.Image | str | os.PathLike) -> Image.Image:

@@ -13,9 +13,8 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
-from ..layers.group_norm import group_norm_silu
+from ..layers import Transformer, attend, group_norm_silu, timestep_embedding
 from ..weights.load_original import load_original
-from .text_transformer import TextTransformer, attend, timestep_embedding
 from .unet_layout import layout_from_original
 
 
@@ -142,7 +141,7 @@ class GlideUNet(ModelMixin, ConfigMixin):
             nn.SiLU(),
             nn.Linear(embedding_channels, embedding_channels),
         )
-        self.transformer = TextTransformer(xf_width, xf_layers, xf_heads)
+        self.transformer = Transformer(xf_width, xf_layers, xf_heads)
         self.final_ln = nn.LayerNorm(xf_width) if xf_final_ln else nn.Identity()
         self.token_embedding = nn.Embedding(n_vocab, xf_width)
         self.positional_embedding = nn.Parameter(0.01 * torch.randn(text_ctx, xf_width))

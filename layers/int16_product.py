@@ -1,8 +1,9 @@
-"""A float32 linear layer whose products run through 16-bit integers, for x86 CPUs that stop at AVX2.
+"""A float32 product that runs through 16-bit integers, for x86 CPUs that stop at AVX2.
 
 What is notable: such a CPU multiplies int16 twice as fast as float32. The rounding is usually finer than TF32's, and a
 row of the result depends on its row of x alone, whatever the batch. `int16_product.c` says how. It is compiled when the
-package is installed; where that failed, `works()` is False and everything goes on in float32.
+package is installed; where that failed, `works()` is False and everything goes on in float32. The product is an
+operator of torch, so tracers and compilers see it.
 """
 
 import ctypes
@@ -14,14 +15,15 @@ import torch
 from torch import Tensor
 
 COLUMNS, STRETCH = 16, 256  # as in the C file
-ALLOWED = "int16_product_allowed"  # an attribute of parameters
 
 
-class Int16Linear:
+class Int16Product:
     """x weightᵀ + bias with `weight` [outputs, inputs] float32 packed once, its outputs a multiple of 16.
 
     For inference: there is no gradient. Raises RuntimeError where `works()` is False.
     """
+
+    dtype = torch.float32
 
     def __init__(self, weight: Tensor, bias: Tensor):
         outputs, inputs = weight.shape
@@ -35,7 +37,6 @@ class Int16Linear:
             raise RuntimeError(
                 "int16_product.c was not compiled when maquette was installed; a C compiler is needed"
             )
-        self._library = library
         self.bias = _plain(bias.detach())
         self.weight = torch.empty(outputs, (inputs + 1) // 2 * 2, dtype=torch.int16)
         self.units = torch.empty(outputs, -(-inputs // STRETCH))
@@ -50,6 +51,9 @@ class Int16Linear:
         )
         self.inputs, self.outputs = inputs, outputs
 
+    def __deepcopy__(self, memo: dict) -> "Int16Product":
+        return self  # it never changes
+
     def __call__(self, x: Tensor, silu: bool = False, residual: Tensor | None = None) -> Tensor:
         """[..., inputs] -> [..., outputs], after a SiLU if `silu`, plus `residual` of that shape; all float32.
 
@@ -61,30 +65,12 @@ class Int16Linear:
                 f"x of shape {tuple(x.shape)} and residual of shape "
                 f"{None if residual is None else tuple(residual.shape)}; expected [..., {self.inputs}] and {shape}"
             )
-        x, residual = _plain(x), None if residual is None else _plain(residual)
-        y = x.new_empty(shape)
-        failed = self._library.product_1(
-            x.data_ptr(),
-            y.numel() // self.outputs,
-            self.inputs,
-            self.weight.data_ptr(),
-            self.units.data_ptr(),
-            self.outputs,
-            self.bias.data_ptr(),
-            silu,
-            None if residual is None else residual.data_ptr(),
-            y.data_ptr(),
-            torch.get_num_threads(),
-        )
-        if failed:
-            raise MemoryError("no memory left for a product")
-        return y
+        return int16_linear(x, self.weight, self.units, self.bias, silu, residual)
 
     @staticmethod
     def suits(weight: Tensor) -> bool:
-        """Whether `allow_int16` has marked this weight, and it can be packed and is faster for it."""
-        fits = weight.dtype == torch.float32 and not weight.shape[0] % COLUMNS
-        return fits and getattr(weight, ALLOWED, False) and Int16Linear.pays()
+        """Whether this weight can be packed and its products are then faster."""
+        return weight.dtype == torch.float32 and not weight.shape[0] % COLUMNS and Int16Product.pays()
 
     @staticmethod
     def works() -> bool:
@@ -97,13 +83,36 @@ class Int16Linear:
         return _support() > 1
 
 
-def allow_int16(module: torch.nn.Module) -> None:
-    """Let the products of a frozen module's float32 weights run through 16-bit integers, where that pays.
+@torch.library.custom_op("maquette::int16_linear", mutates_args=())
+def int16_linear(
+    x: Tensor, weight: Tensor, units: Tensor, bias: Tensor, silu: bool, residual: Tensor | None
+) -> Tensor:
+    """The operator behind `Int16Product`, on its packed weight and units."""
+    library = _library()
+    assert library is not None
+    x, residual = _plain(x), None if residual is None else _plain(residual)
+    y = x.new_empty(*x.shape[:-1], len(weight))
+    failed = library.product_1(
+        x.data_ptr(),
+        y.numel() // len(weight),
+        x.shape[-1],
+        weight.data_ptr(),
+        units.data_ptr(),
+        len(weight),
+        bias.data_ptr(),
+        silu,
+        None if residual is None else residual.data_ptr(),
+        y.data_ptr(),
+        torch.get_num_threads(),
+    )
+    if failed:
+        raise MemoryError("no memory left for a product")
+    return y
 
-    A deep copy does not remember it. Packed weights follow changes in place, but not those made through `.data`.
-    """
-    for parameter in module.parameters():
-        setattr(parameter, ALLOWED, True)
+
+@int16_linear.register_fake
+def _(x, weight, units, bias, silu, residual):
+    return x.new_empty(*x.shape[:-1], len(weight))
 
 
 def _plain(x: Tensor) -> Tensor:

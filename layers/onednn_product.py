@@ -1,4 +1,7 @@
-"""A linear layer whose weight lies in oneDNN's own layout, for CPUs that multiply bfloat16 natively."""
+"""A product with a weight in oneDNN's own layout, for CPUs that multiply bfloat16 natively.
+
+torch has the operators for its compiler's use, without public names; `works` checks what they compute.
+"""
 
 from functools import cache
 
@@ -6,17 +9,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+ROWS = 1024  # that oneDNN is told to expect; the layout is the same for few
 
-class OneDNNLinear:
-    """x weightᵀ + bias with `weight` [outputs, inputs] packed once; bias, SiLU and residual cost no pass of their own.
 
-    rows: how many rows of x are expected. For inference: there is no gradient. Raises what torch raises where it
-    packs no weights of this format; `works` tells beforehand.
-    """
+class OneDNNProduct:
+    """x weightᵀ + bias with `weight` [outputs, inputs] bfloat16 packed once, for inference."""
 
-    def __init__(self, weight: Tensor, bias: Tensor, rows: int):
-        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), rows)
+    dtype = torch.bfloat16
+
+    def __init__(self, weight: Tensor, bias: Tensor):
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), ROWS)
         self.bias = bias.detach()
+
+    def __deepcopy__(self, memo: dict) -> "OneDNNProduct":
+        return self  # it never changes
 
     def __call__(self, x: Tensor, silu: bool = False, residual: Tensor | None = None) -> Tensor:
         """[..., inputs] -> [..., outputs], after a SiLU if `silu`, plus `residual` of that shape."""
@@ -28,19 +34,15 @@ class OneDNNLinear:
 
     @staticmethod
     @cache
-    def works(dtype: torch.dtype) -> bool:
-        """Whether this torch on this CPU packs weights of a format, and computes the same with them."""
+    @torch.no_grad()
+    def works() -> bool:
+        """Whether this torch on this CPU packs such weights, and computes the same with them."""
+        x, weight = (torch.linspace(-1, 1, 48 * rows).view(rows, 48).bfloat16() for rows in (64, 32))
+        bias = torch.ones(32, dtype=torch.bfloat16)
+        plain = F.linear(x, weight, bias)
         try:
-            with torch.no_grad():
-                x, weight = (torch.linspace(-1, 1, 48 * rows).view(rows, 48).to(dtype) for rows in (64, 32))
-                bias = torch.ones(32, dtype=dtype)
-                ours, plain = OneDNNLinear(weight, bias, 64), F.linear(x, weight, bias)
-                return all(
-                    torch.allclose(a.float(), b.float(), rtol=0.03, atol=0.03)
-                    for a, b in (
-                        (ours(x, silu=True), F.silu(plain)),
-                        (ours(x, residual=plain), plain + plain),
-                    )
-                )
-        except (AttributeError, RuntimeError):  # an older torch, or one without oneDNN
+            packed = OneDNNProduct(weight, bias)
+            results = [(packed(x, silu=True), F.silu(plain)), (packed(x, residual=plain), plain + plain)]
+        except (AttributeError, RuntimeError):  # a torch without oneDNN
             return False
+        return all(torch.allclose(a.float(), b.float(), rtol=0.03, atol=0.03) for a, b in results)

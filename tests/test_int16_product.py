@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from maquette.layers import int16_product
-from maquette.layers.int16_product import Int16Linear
+from maquette.layers.int16_product import Int16Product
 
 pytestmark = pytest.mark.skipif(
-    not Int16Linear.works(), reason="int16_product.c was not compiled, or this CPU has no AVX2"
+    not Int16Product.works(), reason="int16_product.c was not compiled, or this CPU has no AVX2"
 )
 SIZES = {"rows": st.integers(1, 20), "inputs": st.integers(1, 600), "panels": st.integers(1, 5)}
 
@@ -38,7 +38,7 @@ def test_the_error_is_that_of_rounding(rows, inputs, panels, seed, scale):
     x, bias = x * scale, torch.randn(16 * panels, generator=draw) * scale
     x[:, :: seed + 2] *= 50  # numbers that stick out
     x, weight = x.float(), weight.float()
-    ours = Int16Linear(weight, bias)(x)
+    ours = Int16Product(weight, bias)(x)
     exact = x.double() @ weight.double().T + bias
     slack = 1e-6 * (
         exact.abs() + x.abs().double() @ weight.abs().double().T
@@ -50,13 +50,13 @@ def test_the_error_is_that_of_rounding(rows, inputs, panels, seed, scale):
 @settings(deadline=None, max_examples=30)
 def test_sums_of_the_greatest_do_not_overflow(rows, inputs, panels):
     x, weight = torch.full((rows, inputs), 3.0), torch.full((16 * panels, inputs), -7.0)
-    ours = Int16Linear(weight, torch.zeros(16 * panels))(x)
+    ours = Int16Product(weight, torch.zeros(16 * panels))(x)
     torch.testing.assert_close(ours, torch.full_like(ours, -21.0 * inputs), rtol=1e-3, atol=0)
 
 
 def test_a_row_does_not_depend_on_the_others():
     x, residual = torch.randn(500, 700), torch.randn(500, 48)
-    layer = Int16Linear(torch.randn(48, 700), torch.randn(48))
+    layer = Int16Product(torch.randn(48, 700), torch.randn(48))
     together = layer(x, residual=residual)
     for some in ([0], [499], [3, 250, 7], range(100, 365)):
         assert torch.equal(layer(x[list(some)], residual=residual[list(some)]), together[list(some)])
@@ -66,7 +66,7 @@ def test_silu_and_residual_to_float32s_accuracy():
     x = torch.linspace(-100, 100, 16 * 999).view(999, 16)
     x[0] = torch.tensor([0, 1e-30, 1e4, -1e4, 1e30, -1e30, 3e38, -3e38] * 2)
     residual = torch.randn(999, 16)
-    ours = Int16Linear(torch.zeros(16, 16), x[0])  # a product of nothing leaves the bias
+    ours = Int16Product(torch.zeros(16, 16), x[0])  # a product of nothing leaves the bias
     for bias in x:
         ours.bias = bias
         torch.testing.assert_close(
@@ -80,7 +80,7 @@ def test_silu_and_residual_to_float32s_accuracy():
 def test_what_is_not_finite_stays_so(bad):
     x = torch.randn(9, 300)
     x[4, 290] = bad
-    finite = Int16Linear(torch.randn(32, 300), torch.randn(32))(x, silu=True).isfinite().all(dim=1)
+    finite = Int16Product(torch.randn(32, 300), torch.randn(32))(x, silu=True).isfinite().all(dim=1)
     assert finite.tolist() == [row != 4 for row in range(9)]
 
 
@@ -94,10 +94,10 @@ def test_what_is_not_finite_stays_so(bad):
 )
 def test_other_shapes_and_formats_are_refused(x, residual, error):
     with pytest.raises(error, match="expected"):
-        Int16Linear(torch.ones(16, 8), torch.ones(16))(x, residual=residual)
+        Int16Product(torch.ones(16, 8), torch.ones(16))(x, residual=residual)
     for outputs, bias in ((17, 17), (0, 0), (16, 1)):
         with pytest.raises(ValueError, match="multiple of 16"):
-            Int16Linear(torch.ones(outputs, 8), torch.ones(bias))
+            Int16Product(torch.ones(outputs, 8), torch.ones(bias))
 
 
 @pytest.mark.parametrize("content", [b"", b"not a library"])
@@ -109,6 +109,6 @@ def test_a_library_that_cannot_be_loaded_is_as_good_as_none(content, tmp_path, m
 
 
 def test_strided_input_and_no_rows():
-    layer, x = Int16Linear(torch.randn(16, 40), torch.zeros(16)), torch.randn(40, 6)
+    layer, x = Int16Product(torch.randn(16, 40), torch.zeros(16)), torch.randn(40, 6)
     assert torch.equal(layer(x.T), layer(x.T.contiguous()))
     assert layer(torch.ones(3, 0, 40)).shape == (3, 0, 16)

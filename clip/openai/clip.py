@@ -13,7 +13,7 @@ from torch import Tensor
 from ...layers.precision import best_device
 from ...weights import find_weights, known_models, read_weights
 from ...weights.table import nearest
-from ..encoder import ClipEncoder
+from ..encoder import ClipEncoder, original_key, our_key
 from ..preprocess import Preprocess, to_8_bits
 from ..tokenizer import ClipTokenizer
 
@@ -88,6 +88,8 @@ class OpenAIClip(ClipEncoder):
         model = cast(OpenAIClip, super().from_original(state_dict, config))
         model.visual.input_resolution = model.config["image_resolution"]
         model.visual.output_dim = model.config["embed_dim"]
+        model.register_state_dict_post_hook(_say_original_keys)
+        model.register_load_state_dict_pre_hook(_take_original_keys)
         return model
 
     def encode_image(self, image: Tensor) -> Tensor:  # type: ignore[override]
@@ -118,6 +120,16 @@ class OpenAIClip(ClipEncoder):
     @property
     def vocab_size(self) -> int:
         return self.config["vocab_size"]
+
+
+def _say_original_keys(module, state_dict, prefix, local_metadata) -> None:
+    for key in [key for key in state_dict if key.startswith(prefix)]:
+        state_dict[original_key(key)] = state_dict.pop(key)
+
+
+def _take_original_keys(module, state_dict, prefix, *_) -> None:
+    for key in [key for key in state_dict if key.startswith(prefix)]:
+        state_dict[our_key(key)] = state_dict.pop(key)
 
 
 class OpenAIPreprocess(Preprocess):
