@@ -3,8 +3,7 @@
 Nothing here imports torch before a file of tensors is read.
 """
 
-from .cache import cache_folder, cached_path
-from .download import find_file, find_weights
+from .download import cache_folder, cached_path, find_file, find_weights
 from .read_weights import read_weights
 from .table import bundled_folder, known_models, model_entry
 

@@ -1,138 +1,120 @@
-"""Published weights by name or address: downloaded once, checked, and kept."""
+"""Published weights by name or address: downloaded once, checked, and kept in the user's cache folder."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
-import sys
-from collections.abc import Iterator
+import re
+import time
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-from tqdm import tqdm
+import platformdirs
+from filelock import FileLock
 
-from .cache import cache_folder, cached_path, file_name, offline
-from .table import model_entry
-from .transfer import CHUNK, INSTEAD, Patience, Transfer
+from .table import model_file
+from .write_whole import write_whole
+
+# Seconds without a byte that end a connection, connections in a row without a new byte, seconds between them.
+TIMEOUT, TRIES, PAUSE = 30.0, 3, 2.0
+
+
+def cache_folder() -> Path:
+    """The folder named by MAQUETTE_CACHE, or the platform's usual one; it need not exist yet."""
+    chosen = os.environ.get("MAQUETTE_CACHE")
+    return Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("maquette", False))
+
+
+def cached_path(url: str, sha256: str | None = None) -> Path:
+    """Where the file of an address is kept. Its name carries the start of a hash: of its content, or of the address."""
+    name, key = Path(_file_name(url)), sha256 or hashlib.sha256(url.encode()).hexdigest()
+    return cache_folder() / f"{name.stem}-{key[:8]}{name.suffix}"
+
+
+def offline() -> bool:
+    """Whether MAQUETTE_OFFLINE forbids downloads."""
+    return os.environ.get("MAQUETTE_OFFLINE", "").strip().lower() not in ("", "0", "false", "no", "off")
 
 
 def find_weights(
-    name: str,
-    part: str | None = None,
-    *,
-    folder: str | os.PathLike | None = None,
-    progress: bool = True,
-    patience: Patience = Patience(),  # noqa: B008 - it is frozen
+    name: str, part: str | None = None, *, folder: str | os.PathLike | None = None, progress: bool = True
 ) -> Path:
-    """The file of a published model, such as "ViT-B/32", downloaded on first use.
-
-    part: which of its files, if there are several. folder: where to keep it under its published name, instead of in
-    the cache. progress: show a bar if standard error is a terminal.
-    Raises ValueError for an unknown name, a part it lacks, or wrong content; an OSError in one sentence if the file
-    cannot be downloaded or written.
-    """
-    files = model_entry(name).get("files")
-    if not files:
-        raise ValueError(f"{name} ships with the package; there is nothing to download")
-    if part is None and len(files) == 1:
-        part = next(iter(files))
-    if part not in files:
-        raise ValueError(f"{name} has several files; say which: {', '.join(files)}")
-    return find_file(
-        files[part]["url"], files[part]["sha256"], folder=folder, progress=progress, patience=patience
-    )
+    """A file of a published model, such as "ViT-B/32", as from `find_file`; ValueError for an unknown name or part."""
+    file = model_file(name, part)
+    return find_file(file["url"], file["sha256"], folder=folder, progress=progress)
 
 
 def find_file(
-    url: str,
-    sha256: str | None = None,
-    *,
-    folder: str | os.PathLike | None = None,
-    progress: bool = True,
-    patience: Patience = Patience(),  # noqa: B008
+    url: str, sha256: str | None = None, *, folder: str | os.PathLike | None = None, progress: bool = True
 ) -> Path:
     """The file behind an address, downloaded on first use; several processes that ask at once download it once.
 
-    sha256: its hash in hexadecimal, or the start of it. The other arguments and errors are those of `find_weights`.
+    sha256: its hash in hexadecimal, or the start of it. folder: where to keep it under its published name, instead of
+    in the cache. progress: show a bar if standard error is a terminal. Raises FileNotFoundError if downloads are
+    forbidden, ValueError for wrong content, httpx.HTTPError from the network, OSError from the disk.
     """
-    target = cached_path(url, sha256) if folder is None else Path(folder) / file_name(url)
-    if _have(target, sha256, check=folder is not None):
+    target = cached_path(url, sha256) if folder is None else Path(folder) / _file_name(url)
+    if target.is_file():
+        # In a folder of the user's a file of this name may be any file.
+        if folder is not None and (problem := _wrong(target, sha256)):
+            raise ValueError(f"{target} is not the published file ({problem}); delete it or go elsewhere")
         return target
     if offline():
         raise FileNotFoundError(
-            f"{file_name(url)} is not in {target.parent} and MAQUETTE_OFFLINE forbids downloading it; unset that, or "
-            f"download {url} by other means and {INSTEAD}"
+            f"{target} is missing and MAQUETTE_OFFLINE forbids downloading it; unset that"
         )
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OSError(
-            f"the folder {target.parent} for downloads cannot be made ({error.strerror}); set MAQUETTE_CACHE to "
-            "one that you can write to"
-        ) from None
-    with _alone(target, progress):
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(target.with_name(f".{target.name}.lock")):
         if not target.is_file():
-            _download(url, target, sha256, progress, patience)
+            partial = target.with_name(f"{target.name}.partial")
+            _download(url, partial, sha256 is not None, progress)
+            if problem := _wrong(partial, sha256):
+                partial.unlink()
+                raise ValueError(f"{url} is not the published file ({problem}); it was deleted, try again")
+            with write_whole(target) as beside:
+                partial.replace(beside)
     return target
 
 
-def _have(target: Path, sha256: str | None, check: bool) -> bool:
-    """Whether the file is there. In a folder of the user's a file of this name may be anything, so it is read."""
-    if not target.is_file():
-        return False
-    if check and sha256 is not None:
-        found = hashlib.sha256()
-        with target.open("rb") as file:
-            while chunk := file.read(CHUNK):
-                found.update(chunk)
-        if not found.hexdigest().startswith(sha256.lower()):
-            raise ValueError(
-                f"{target} is not the published file of that name (SHA-256 {found.hexdigest()[:12]}…, expected "
-                f"{sha256[:12]}…); delete it or choose another folder"
-            )
-    return True
+def _download(url: str, partial: Path, resume: bool, progress: bool) -> None:
+    """Bring `partial` to its end, over new connections as long as these bring something new."""
+    import httpx
+    from tqdm import tqdm
 
-
-@contextlib.contextmanager
-def _alone(target: Path, progress: bool) -> Iterator[None]:
-    """While this holds, no other process downloads to `target`."""
-    path = target.with_name(f".{target.name}.lock")
-    lock = FileLock(path)
-    try:
+    tries = most = 0
+    style: dict = {"unit": "B", "unit_scale": True, "disable": None if progress else True}
+    while True:
+        have = partial.stat().st_size if partial.exists() else 0
+        tries, most = (0, have) if have > most else (tries + 1, most)
+        headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={have}-"} if resume and have else {})}
         try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            if progress:
-                print(f"another process is downloading {target.name}; waiting for it …", file=sys.stderr)
-            lock.acquire()
-    except OSError as error:
-        raise OSError(
-            f"the folder {target.parent} cannot be written to ({error.strerror}); set MAQUETTE_CACHE to another one"
-        ) from None
-    try:
-        yield
-    finally:
-        # Once the file is there nobody needs the lock any more: whoever still waits for it looks for the file first.
-        if target.is_file():
-            with contextlib.suppress(OSError):
-                path.unlink(missing_ok=True)
-        lock.release()
+            with httpx.stream("GET", url, headers=headers, timeout=TIMEOUT, follow_redirects=True) as answer:
+                if answer.status_code == 416 and have:  # nothing comes after what is there
+                    return
+                answer.raise_for_status()
+                have = have if answer.status_code == 206 else 0
+                total = have + int(answer.headers.get("Content-Length", 0))
+                bar = tqdm(desc=partial.stem, total=total, initial=have, **style)
+                with bar, partial.open("ab" if have else "wb") as file:
+                    for chunk in answer.iter_bytes():
+                        file.write(chunk)
+                        bar.update(len(chunk))
+            return
+        except (httpx.NetworkError, httpx.TimeoutException, httpx.RemoteProtocolError):
+            if tries == TRIES:
+                raise
+            time.sleep(PAUSE)
 
 
-def _download(url: str, target: Path, sha256: str | None, progress: bool, patience: Patience) -> None:
-    partial = target.with_name(f"{target.name}.partial")
-    with tqdm(
-        desc=target.name, unit="B", unit_scale=True, dynamic_ncols=True, disable=None if progress else True
-    ) as bar:
-
-        def report(have: int, total: int | None, waiting: str) -> None:
-            bar.total = total
-            bar.set_postfix_str(waiting, refresh=bool(waiting))
-            bar.update(have - bar.n)
-
-        Transfer(url, partial, sha256, patience, report).run()
-    partial.replace(target)
+def _wrong(path: Path, sha256: str | None) -> str:
+    """What is wrong with the content of a file, if anything."""
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            found.update(chunk)
+    right = sha256 is None or found.hexdigest().startswith(sha256.lower())
+    return "" if right else f"its SHA-256 is {found.hexdigest()}, expected {sha256}"
 
 
-__all__ = ["Patience", "cache_folder", "find_file", "find_weights"]
+def _file_name(url: str) -> str:
+    """The last part of an address, as a file may be called."""
+    return re.sub(r"[^\w.=-]", "_", re.split("[?#]", url)[0].rpartition("/")[2])[-100:].lstrip(".") or "file"

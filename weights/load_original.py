@@ -1,15 +1,19 @@
 """One strict way to load a published checkpoint's weights into a module."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 import torch
 
+from .table import nearest
+
 Module = TypeVar("Module", bound=torch.nn.Module)
 
 
-def load_original(module: Module, state_dict: Mapping[str, torch.Tensor]) -> Module:
-    """Copy `state_dict` (keys and shapes of `module`) into `module` as float32 and return it in eval mode.
+def load_original(
+    module: Module, state_dict: Mapping[str, torch.Tensor], dtype: torch.dtype = torch.float32
+) -> Module:
+    """Give `module` copies of `state_dict` (its keys and shapes) in `dtype` and return it in eval mode.
 
     A module made on the "meta" device, where its random start costs nothing, comes to be on the CPU.
     Raises ValueError naming up to five missing, unexpected or misshapen keys; `module` is then untouched.
@@ -28,13 +32,21 @@ def load_original(module: Module, state_dict: Mapping[str, torch.Tensor]) -> Mod
             f"these weights do not fit {type(module).__name__}: {', '.join(problems[:5])}{more}; "
             "give the checkpoint of this network and, for a non-standard size, its config"
         )
-    if any(parameter.is_meta for parameter in module.parameters()):
-        copies = {
-            key: torch.empty_like(
-                value, dtype=value.dtype if not value.is_floating_point() else torch.float32
-            )
-            for key, value in state_dict.items()
-        }
-        module.load_state_dict(copies, assign=True)
-    module.float().load_state_dict(state_dict)
-    return module.eval()
+    copies = {
+        key: value.detach().to(
+            dtype if value.is_floating_point() else value.dtype,
+            copy=True,
+            memory_format=torch.contiguous_format,
+        )
+        for key, value in state_dict.items()
+    }
+    module.load_state_dict(copies, assign=True)
+    return module.to(dtype).eval()
+
+
+def check_config_keys(config: Mapping, known: Iterable[str]) -> None:
+    """What every network's `from_original` does first. Raises ValueError naming the keys that are not `known`."""
+    known = list(known)
+    if unknown := [str(key) for key in config if key not in known]:
+        hints = ", ".join(f"{key!r}{nearest(key, known)}" for key in unknown)
+        raise ValueError(f"unknown config key {hints}; known are {', '.join(known)}")

@@ -38,6 +38,17 @@ def model_entry(name: str, task: str | None = None) -> dict[str, Any]:
     return models[name]
 
 
+def model_file(name: str, part: str | None = None) -> dict[str, Any]:
+    """The entry of a published file: of the only one of a model, or of its `part`. Raises ValueError."""
+    files = model_entry(name).get("files")
+    if not files:
+        raise ValueError(f"{name} ships with the package; there is nothing to download")
+    part = next(iter(files)) if part is None and len(files) == 1 else part
+    if part not in files:
+        raise ValueError(f"{name} has several files; say which: {', '.join(files)}")
+    return files[part]
+
+
 def bundled_folder(name: str, task: str) -> Path:
     """Where the weights that ship with the package lie for a task.
 
