@@ -9,26 +9,26 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import pytest
 from loopback import Loopback, corrupt, cut, hold, status, truncate
-from maquette.weights import find_file, find_weights, known_models
+from maquette.weights import download, find_file, find_weights, known_models
 from maquette.weights.table import _table
-from maquette.weights.transfer import Patience
 
 CONTENT = random.Random(0).randbytes(300_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
-QUICK = Patience(timeout=0.3, retries=3, connects=1, pause=0.01)
 FETCH = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job starts without it
-from maquette.weights import find_file
-from maquette.weights.transfer import Patience
+from maquette.weights import download
+download.PAUSE = 0.01
 url, sha256, fsize = sys.argv[1], sys.argv[2] or None, int(sys.argv[3])
 if fsize:
     import resource
     resource.setrlimit(resource.RLIMIT_FSIZE, (fsize, fsize))
+print("asking", flush=True)
 try:
-    print(find_file(url, sha256, patience=Patience(timeout=20, pause=0.01)))
+    print(download.find_file(url, sha256))
 except OSError as error:
     sys.exit(str(error))
 """
@@ -40,12 +40,14 @@ def server(monkeypatch, tmp_path):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.delenv("MAQUETTE_OFFLINE", raising=False)
+    monkeypatch.setattr(download, "TIMEOUT", 0.3)
+    monkeypatch.setattr(download, "PAUSE", 0.01)
     with Loopback(CONTENT) as server:
         yield server
 
 
 def fetch(server, sha256=SHA256, **options):
-    return find_file(server.url, sha256, progress=False, patience=QUICK, **options)
+    return find_file(server.url, sha256, progress=False, **options)
 
 
 def process(server, sha256=SHA256, fsize=0):
@@ -70,9 +72,10 @@ def test_two_processes_download_one_file_once_through_two_cuts(server, tmp_path)
     first = process(server)
     assert server.asked.wait(20)
     second = process(server)
-    assert "another process is downloading" in second.stderr.readline()
+    assert second.stdout.readline() == "asking\n"
+    time.sleep(0.2)
     server.release.set()
-    paths = {one.communicate(timeout=30)[0].strip() for one in (first, second)}
+    paths = {one.communicate(timeout=30)[0].split()[-1] for one in (first, second)}
     assert (first.returncode, second.returncode) == (0, 0)
     assert paths == {str(path) for path in kept(tmp_path)} and len(paths) == 1
     assert hashlib.sha256(kept(tmp_path)[0].read_bytes()).hexdigest() == SHA256
@@ -80,94 +83,61 @@ def test_two_processes_download_one_file_once_through_two_cuts(server, tmp_path)
     assert server.sent == len(CONTENT)
 
 
-@pytest.mark.parametrize(
-    "faults",
-    [
-        [cut(0), cut(1), cut(70_000)],
-        [hold(1000)],
-        [status(503), status(500), status(429), cut(10), status(503), status(503)],
-        [truncate(0), cut(10)],
-    ],
-    ids=["cuts", "a stall", "overload", "empty"],
-)
+@pytest.mark.parametrize("faults", [[cut(0), cut(1), cut(70_000)], [hold(1000)]], ids=["cuts", "a stall"])
 @pytest.mark.parametrize("ranges", [True, False])
-@pytest.mark.parametrize("etag", ['"one"', ""])
-def test_what_passes_is_waited_out(server, tmp_path, faults, ranges, etag):
-    server.faults, server.ranges, server.etag = list(faults), ranges, etag
-    if len(faults) == 2:
-        # An answer of no bytes is whole as far as HTTP can tell; only the hash says that it is not the file.
-        with pytest.raises(ValueError, match="not the published file"):
-            fetch(server)
-    assert fetch(server).read_bytes() == CONTENT
+@pytest.mark.parametrize("sha256", [SHA256, None])
+def test_what_passes_is_waited_out(server, faults, ranges, sha256):
+    server.faults, server.ranges = list(faults), ranges
+    assert fetch(server, sha256).read_bytes() == CONTENT
     assert not server.faults
 
 
-@pytest.mark.parametrize("etag", ['"one"', ""])
-def test_without_a_hash_only_an_unchanged_file_is_resumed(server, etag):
-    server.etag, server.faults = etag, [cut(1000)]
+def test_without_a_hash_nothing_is_resumed(server):
+    server.faults = [cut(1000)]
     assert fetch(server, None).read_bytes() == CONTENT
-    assert server.requests[1].get("Range") == ("bytes=1000-" if etag else None)
+    assert server.requests[1].get("Range") is None
 
 
-def test_a_file_that_changes_on_the_way_is_fetched_anew(server):
-    def changing(handler):
-        cut(1000)(handler)
-        server.content, server.etag = CONTENT[::-1], '"two"'
-
-    server.faults = [changing]
-    assert fetch(server, None).read_bytes() == CONTENT[::-1]
-
-
-def test_progress_with_a_changed_file_is_progress(server):
-    def changing(handler):
-        cut(100_000)(handler)
-        server.content, server.etag = CONTENT[::-1], '"two"'
-
-    server.faults = [changing, *[cut(1000)] * 6]
-    assert fetch(server, None).read_bytes() == CONTENT[::-1]
-
-
-def test_a_file_that_never_stops_changing_is_given_up(server):
-    def changing(handler):
-        cut(1000 + len(server.requests))(handler)
-        server.etag = f'"{len(server.requests)}"'
-
-    server.faults = [changing] * 30
-    with pytest.raises(ConnectionError, match="cannot be downloaded"):
-        fetch(server, None)
-
-
-@pytest.mark.parametrize("old", [b"of another file", CONTENT, CONTENT + b"more", CONTENT[:1000], b""])
-def test_what_an_earlier_run_left_is_used_if_it_is_right(server, tmp_path, old):
+@pytest.mark.parametrize("old", [CONTENT, CONTENT[:1000], b""])
+def test_what_an_earlier_run_left_is_used(server, tmp_path, old):
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / f"tiny-{SHA256[:8]}.pt.partial").write_bytes(old)
     path = fetch(server)
     assert path.read_bytes() == CONTENT and kept(tmp_path) == [path]
-    if CONTENT.startswith(old):
-        assert server.sent == len(CONTENT) - len(old)
+    assert server.sent == len(CONTENT) - len(old)
+
+
+@pytest.mark.parametrize("old", [b"of another file", CONTENT + b"more"])
+def test_what_was_left_of_another_file_is_deleted(server, tmp_path, old):
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / f"tiny-{SHA256[:8]}.pt.partial").write_bytes(old)
+    with pytest.raises(ValueError, match="is not the published file"):
+        fetch(server)
+    assert fetch(server).read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize("fault", [corrupt, truncate(1000)])
 def test_wrong_content_is_deleted(server, tmp_path, fault):
     server.faults = [fault]
-    with pytest.raises(ValueError, match=r"is not the published file .* and was deleted"):
+    with pytest.raises(ValueError, match=rf"is not the published file .*expected {SHA256}.* was deleted"):
         fetch(server)
     assert kept(tmp_path) == []
 
 
-@pytest.mark.parametrize(("code", "said"), [(404, "404 Not Found"), (403, "403 Forbidden")])
-def test_a_missing_file_fails_at_once(server, tmp_path, code, said):
+@pytest.mark.parametrize("code", [404, 503])
+def test_a_refusal_fails_at_once(server, tmp_path, code):
     server.faults = [status(code)]
-    with pytest.raises(FileNotFoundError, match=f"{said}; get this file by other means"):
+    with pytest.raises(httpx.HTTPStatusError, match=str(code)):
         fetch(server)
     assert len(server.requests) == 1 and kept(tmp_path) == []
 
 
 def test_a_server_that_stays_bad_is_given_up_with_what_came(server, tmp_path):
     server.faults = [cut(1000), *[cut(0)] * 9]
-    with pytest.raises(ConnectionError, match=r"the connection was cut.*give the file's path"):
+    with pytest.raises(httpx.RemoteProtocolError):
         fetch(server)
-    assert len(server.requests) == 4 and [path.stat().st_size for path in kept(tmp_path)] == [1000]
+    assert len(server.requests) == 1 + download.TRIES
+    assert [path.stat().st_size for path in kept(tmp_path)] == [1000]
     server.faults = []
     assert fetch(server).read_bytes() == CONTENT and server.requests[-1]["Range"] == "bytes=1000-"
 
@@ -175,14 +145,14 @@ def test_a_server_that_stays_bad_is_given_up_with_what_came(server, tmp_path):
 def test_no_network(server, tmp_path):
     server.shutdown()
     server.socket.close()
-    with pytest.raises(ConnectionError, match=r"cannot be downloaded .*check the network or the proxy"):
+    with pytest.raises(httpx.ConnectError):
         fetch(server)
     assert kept(tmp_path) == []
 
 
 def test_a_proxy_is_used(server, monkeypatch):
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.server_port}")
-    path = find_file("http://weights.example/tiny.pt", SHA256, progress=False, patience=QUICK)
+    path = find_file("http://weights.example/tiny.pt", SHA256, progress=False)
     assert path.read_bytes() == CONTENT and server.requests[0]["Host"] == "weights.example"
 
 
@@ -198,35 +168,23 @@ def test_offline(server, monkeypatch):
 
 
 def test_ctrl_c_keeps_what_can_be_resumed(server, tmp_path):
-    for sha256, left in (("", []), (SHA256, [1000])):
-        server.asked.clear()
-        server.faults = [hold(1000)]
-        running = process(server, sha256)
-        assert server.asked.wait(30)
-        while [path.stat().st_size for path in kept(tmp_path)] != [1000]:
-            time.sleep(0.01)
-        running.send_signal(signal.SIGINT)
-        assert "KeyboardInterrupt" in running.communicate(timeout=30)[1]
-        assert [path.stat().st_size for path in kept(tmp_path)] == left
+    server.faults = [hold(1000)]
+    running = process(server)
+    assert server.asked.wait(30)
+    while not kept(tmp_path):
+        time.sleep(0.01)
+    time.sleep(0.2)
+    running.send_signal(signal.SIGINT)
+    assert "KeyboardInterrupt" in running.communicate(timeout=30)[1]
     assert fetch(server).read_bytes() == CONTENT and server.requests[-1]["Range"] == "bytes=1000-"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of the shell")
-def test_a_full_disk(server, tmp_path):
+def test_a_full_disk_leaves_what_can_be_resumed(server, tmp_path):
     running = process(server, fsize=100_000)
-    error = running.communicate(timeout=20)[1]
-    assert running.returncode == 1 and error.count("\n") == 1
-    assert "cannot be written to" in error and "set MAQUETTE_CACHE to another folder" in error
+    assert "File too large" in running.communicate(timeout=20)[1] and running.returncode == 1
     assert [path.stat().st_size for path in kept(tmp_path)] == [100_000]
-    server.faults = [lambda handler: handler.head(status=200, length=10**18)]
-    with pytest.raises(OSError, match="MB free, but 1,000,000,000,000 MB are still to come"):
-        fetch(server, None)
-
-
-def test_a_cache_that_cannot_be(server, tmp_path):
-    (tmp_path / "cache").write_text("a file")
-    with pytest.raises(OSError, match=r"cannot be made .*set MAQUETTE_CACHE"):
-        fetch(server)
+    assert fetch(server).read_bytes() == CONTENT and server.requests[-1]["Range"] == "bytes=100000-"
 
 
 def test_threads_share_a_download(server):
@@ -250,7 +208,7 @@ def test_models_by_name(server, monkeypatch, tmp_path):
     mine = find_weights("tiny", folder=tmp_path / "mine", progress=False)
     assert mine == tmp_path / "mine" / "tiny.pt" and mine == find_weights("tiny", folder=tmp_path / "mine")
     mine.write_bytes(CONTENT[1:])
-    with pytest.raises(ValueError, match="is not the published file of that name"):
+    with pytest.raises(ValueError, match="is not the published file"):
         find_weights("tiny", folder=tmp_path / "mine")
 
 

@@ -68,7 +68,7 @@ def test_download_prints_where_all_files_are(server, tmp_path, capsys):
         ("VIT-B/33", "did you mean 'ViT-B/32'?"),
         ("ViT-B-32/nothing", "open_clip has no weights 'nothing' for ViT-B-32; known are ViT-B-32/openai"),
         ("hf-hub:name", "expected hf-hub:org/name"),
-        ("tiny", "the server answered 404 Not Found"),
+        ("tiny", "404 Not Found"),
     ],
 )
 def test_what_cannot_be_downloaded_is_one_sentence(server, tmp_path, capsys, name, said):

@@ -9,6 +9,7 @@ from inspect import signature
 
 import pytest
 import torch
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RepositoryNotFoundError
 from maquette.clip import ClipEncoder
 from maquette.clip.open_clip_names import _table, find_open_clip, open_clip_config, open_clip_names
 from maquette.weights import cached_path, read_weights
@@ -149,7 +150,7 @@ def test_a_repository_of_the_hub(hub, monkeypatch):
 
     monkeypatch.setenv("MAQUETTE_OFFLINE", "1")
     assert find_open_clip("hf-hub:me/tiny", progress=False)[0] == path
-    with pytest.raises(FileNotFoundError, match="is not in the Hub's cache and downloads are forbidden"):
+    with pytest.raises(LocalEntryNotFoundError):
         find_open_clip("hf-hub:me/other")
 
 
@@ -169,36 +170,21 @@ def test_openais_weights_are_the_published_files(hub, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("config", "said"),
+    ("config", "error", "said"),
     [
-        (None, "no public repository me/tiny"),
-        (b"{", "describes no CLIP"),
-        (b"{}", "describes no CLIP"),
+        (None, RepositoryNotFoundError, "me/tiny"),
+        (b"{", ValueError, "describes no CLIP"),
+        (b"{}", ValueError, "describes no CLIP"),
         (
             json.dumps({"model_cfg": {**MODEL, "multimodal_cfg": {"width": 8}}}).encode(),
+            ValueError,
             r"not build \(multimodal_cfg\)",
         ),
-        (
-            json.dumps({"model_cfg": MODEL}).encode(),
-            "holds none of open_clip_model.safetensors, open_clip_pytorch",
-        ),
+        (json.dumps({"model_cfg": MODEL}).encode(), EntryNotFoundError, "open_clip_pytorch_model.bin"),
     ],
 )
-def test_bad_repositories(hub, config, said):
+def test_bad_repositories(hub, config, error, said):
     if config is not None:
         hub["me/tiny/resolve/main/open_clip_config.json"] = config
-    with pytest.raises((ValueError, FileNotFoundError), match=said) as refused:
+    with pytest.raises(error, match=said):
         find_open_clip("hf-hub:me/tiny", progress=False)
-    assert "\n" not in str(refused.value)
-
-
-@pytest.mark.slow
-def test_no_network(hub, monkeypatch):
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(
-        constants, "HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:9/{repo_id}/{revision}/{filename}"
-    )
-    with pytest.raises(ConnectionError, match="cannot be fetched from the Hub") as refused:
-        find_open_clip("hf-hub:me/tiny", progress=False)
-    assert "\n" not in str(refused.value)

@@ -84,7 +84,7 @@ def _download(url: str, partial: Path, resume: bool, progress: bool) -> None:
     style: dict = {"unit": "B", "unit_scale": True, "disable": None if progress else True}
     while True:
         have = partial.stat().st_size if partial.exists() else 0
-        tries, most = (0, have) if have > most else (tries + 1, most)
+        tries, most = (1, have) if have > most else (tries + 1, most)
         headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={have}-"} if resume and have else {})}
         try:
             with httpx.stream("GET", url, headers=headers, timeout=TIMEOUT, follow_redirects=True) as answer:

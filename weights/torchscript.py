@@ -34,11 +34,12 @@ class StandIn:
     """What is made of everything that an archive names: the arguments and the state that it was given."""
 
     name: str
-    state: Any = None
+    arguments: tuple
+    state: dict
 
     def __new__(cls, *arguments: Any) -> StandIn:
         self = super().__new__(cls)
-        self.arguments = arguments
+        self.arguments, self.state = arguments, {}
         return self
 
     def __setstate__(self, state: Any) -> None:
@@ -77,7 +78,7 @@ def read_archive(path: Path) -> dict[str, Tensor]:
         description = archive.read(entries["data.pkl"])
         # The unpickler makes room for whatever place in its memo a damaged description names.
         for opcode, place, _ in pickletools.genops(description):
-            if "PUT" in opcode.name and place > len(description):
+            if "PUT" in opcode.name and int(place or 0) > len(description):
                 raise ValueError(f"{path} is damaged; fetch or copy it again")
         storages: dict[str, Tensor] = {}
 

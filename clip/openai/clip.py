@@ -36,7 +36,7 @@ def load(
     device: by default the GPU if there is one, else the CPU. On the CPU weights are float32, elsewhere float16, as in
     the original. jit: warned about, and otherwise without effect: the code in an archive is never run. download_root:
     where to keep downloads, instead of Maquette's cache.
-    Raises ValueError for an unknown name or a file that holds no CLIP of OpenAI's kind; an OSError if a download fails.
+    Raises ValueError for an unknown name or a file that holds no CLIP of OpenAI's kind, and what `find_weights` raises.
     """
     name = os.fspath(name)
     if name in available_models():
