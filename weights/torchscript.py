@@ -13,15 +13,17 @@ import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from torch import Tensor
+import torch
+from torch import Tensor
 
 # More than any model has: an archive can describe a module that contains itself.
 MAX_MODULES = 10_000
-# Storages that are not called like what they hold.
-DTYPES = {"char": "int8", "byte": "uint8"}
+# The kinds of storages, and torch's names of what they hold.
+KINDS = "Float Double Half BFloat16 Long Int Short Bool"
+DTYPES = {f"torch.{kind}Storage": kind.lower() for kind in KINDS.split()}
+DTYPES |= {"torch.CharStorage": "int8", "torch.ByteStorage": "uint8"}
 # Calls that give their first argument back, and all that weights have a use for.
 SAME = ("torch._utils._rebuild_parameter", "torch.jit._pickle.restore_type_tag")
 KNOWN = re.compile(
@@ -62,23 +64,20 @@ class Description(pickle.Unpickler):
 def read_archive(path: Path) -> dict[str, Tensor]:
     """Parameters and buffers under the names, and in the order, of `torch.jit.load(path).state_dict()`.
 
-    Raises ValueError for an archive that asks for anything but tensors, and what zipfile, pickle or torch raise for a
-    damaged one.
+    Raises ValueError for an archive that asks for more than tensors; what zipfile, pickle or torch raise for a damaged one.
     """
     with zipfile.ZipFile(path) as archive:
         entries = {entry.filename.partition("/")[2]: entry for entry in archive.infolist()}
-        # Torch compresses the descriptions alone.
         if sum(entry.file_size for entry in entries.values()) > 100 * path.stat().st_size:
             raise ValueError(f"{path} would become far too large when unpacked")
         names: dict[str, list[str]] = {}
-        for name, entry in entries.items():
-            if name.startswith("code/") and name.endswith(".py"):
-                module = name[len("code/") : -len(".py")].replace("/", ".")
-                names |= _weight_names(module, archive.read(entry).decode())
+        for place, entry in entries.items():
+            if place.startswith("code/") and place.endswith(".py"):
+                names |= _weight_names(place, archive.read(entry).decode())
         description = archive.read(entries["data.pkl"])
         # The unpickler makes room for whatever place in its memo a damaged description names.
-        for opcode, place, _ in pickletools.genops(description):
-            if "PUT" in opcode.name and int(place or 0) > len(description):
+        for opcode, number, _ in pickletools.genops(description):
+            if "PUT" in opcode.name and int(number or 0) > len(description):
                 raise ValueError(f"{path} is damaged; fetch or copy it again")
         storages: dict[str, Tensor] = {}
 
@@ -87,25 +86,18 @@ def read_archive(path: Path) -> dict[str, Tensor]:
                 described = described.arguments[0]
             (_, kind, key, *_), offset, size, stride, *_ = described.arguments
             if key not in storages:
-                storages[key] = _storage(archive.read(entries[f"data/{key}"]), kind.name)
+                storages[key] = torch.empty(0, dtype=getattr(torch, DTYPES[kind.name]))
+                if content := bytearray(archive.read(entries[f"data/{key}"])):
+                    storages[key] = torch.frombuffer(content, dtype=storages[key].dtype)
             return storages[key].as_strided(size, stride, offset)
 
         root = Description(io.BytesIO(description)).load()
         return {name: tensor(described) for name, described in _described(root, names)}
 
 
-def _storage(content: bytes, kind: str) -> Tensor:
-    """A storage of a kind such as "torch.HalfStorage" as a flat tensor."""
-    import torch
-
-    word = kind.removeprefix("torch.").removesuffix("Storage").lower()
-    empty = torch.empty(0, dtype=getattr(torch, DTYPES.get(word, word)))
-    return torch.frombuffer(bytearray(content), dtype=empty.dtype) if content else empty
-
-
-def _weight_names(module: str, source: str) -> dict[str, list[str]]:
+def _weight_names(path: str, source: str) -> dict[str, list[str]]:
     """class -> the names of its parameters, then of its buffers; the source lists them in lines of their own."""
-    names = {}
+    module, names = path.removeprefix("code/").removesuffix(".py").replace("/", "."), {}
     for name, body in re.findall(r"^class (\w+)(.*?)(?=^class |\Z)", source, re.MULTILINE | re.DOTALL):
         lists = re.findall(r"^  __(?:parameters|buffers)__ = \[(.*?)\]", body, re.MULTILINE)
         names[f"{module}.{name}"] = re.findall(r'"([^"]+)"', " ".join(lists))
