@@ -21,19 +21,22 @@ for command in (create, classify, embed, evaluate, search, toybox, train, models
 
 
 def run(arguments: list[str]) -> int:
-    """Run a command line without the program's name; returns its exit code. Prints errors as one line."""
+    """Run a command line without the program's name; returns its exit code.
+
+    Prints errors as one line, or with --debug among the arguments as Python does.
+    """
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
     try:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: typer.echo(f"warning: {message}", err=True)
             code = app(arguments or ["--help"], standalone_mode=False)
-    except (ValueError, OSError, FloatingPointError) as error:
-        return _refuse(str(error))
     except Exception as error:
-        # Errors of usage; where their class lives differs between versions of typer.
-        message = getattr(error, "format_message", None)
-        if message is None:
+        if debug:
             raise
-        return _refuse(message())
+        # Errors of usage have a text for people; where their class lives differs between versions of typer.
+        message = getattr(error, "format_message", None)
+        return _refuse(message() if message else str(error) or type(error).__name__)
     return code if isinstance(code, int) else 0
 
 
