@@ -26,10 +26,8 @@ DTYPES = {f"torch.{kind}Storage": kind.lower() for kind in KINDS.split()}
 DTYPES |= {"torch.CharStorage": "int8", "torch.ByteStorage": "uint8"}
 # Calls that give their first argument back, and all that weights have a use for.
 SAME = ("torch._utils._rebuild_parameter", "torch.jit._pickle.restore_type_tag")
-KNOWN = re.compile(
-    r"__torch__\..+|torch\.jit\._pickle\.\w+|torch\._utils\._rebuild_(parameter|tensor_v2)|torch\.(device|\w+Storage)"
-    r"|collections\.OrderedDict"
-)
+TORCH = r"torch\.(jit\._pickle\.\w+|_utils\._rebuild_(parameter|tensor_v2)|device|\w+Storage)"
+KNOWN = re.compile(rf"__torch__\..+|{TORCH}|collections\.OrderedDict")
 
 
 class StandIn:
@@ -64,7 +62,7 @@ class Description(pickle.Unpickler):
 def read_archive(path: Path) -> dict[str, Tensor]:
     """Parameters and buffers under the names, and in the order, of `torch.jit.load(path).state_dict()`.
 
-    Raises ValueError for an archive that asks for more than tensors; what zipfile, pickle or torch raise for a damaged one.
+    Raises ValueError if it asks for more than tensors, and what zipfile, pickle or torch raise if it is damaged.
     """
     with zipfile.ZipFile(path) as archive:
         entries = {entry.filename.partition("/")[2]: entry for entry in archive.infolist()}
@@ -92,7 +90,7 @@ def read_archive(path: Path) -> dict[str, Tensor]:
             return storages[key].as_strided(size, stride, offset)
 
         root = Description(io.BytesIO(description)).load()
-        return {name: tensor(described) for name, described in _described(root, names)}
+        return {name: tensor(one) for name, one in _described(root, names)}
 
 
 def _weight_names(path: str, source: str) -> dict[str, list[str]]:
