@@ -41,7 +41,7 @@ def load_original(
         for key, value in state_dict.items()
     }
     module.load_state_dict(copies, assign=True)
-    return module.to(dtype).eval()
+    return module.eval()
 
 
 def check_config_keys(config: Mapping, known: Iterable[str]) -> None:
