@@ -2,8 +2,8 @@
 
 from .command import train
 from .config import TrainConfig
-from .data import Shards
 from .loop import fit
+from .shards import Shards
 from .stage import Stage
 
 __all__ = ["Shards", "Stage", "TrainConfig", "fit", "train"]

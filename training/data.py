@@ -1,14 +1,12 @@
-"""Training data: webdataset shards, read by position.
+"""Which samples are trained on, in which order, and their loading ahead of time.
 
-The headers of the tar files are scanned once; from then on any sample is one seek away. Shuffling, resuming
-and sharing between processes are arithmetic on positions: no shuffle buffer, no skipping, no state to save.
+Shuffling, resuming and sharing between processes are arithmetic on positions: no shuffle buffer, no skipping, no
+state to save.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
-import tarfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,60 +15,8 @@ from typing import Any
 
 import numpy as np
 from torch.utils.data import default_collate
-from webdataset.shardlists import expand_urls
-from webdataset.tariterators import base_plus_ext
 
-
-class Shards:
-    """The samples of local webdataset shards, by number.
-
-    `pattern` is a path with braces (`shards-{000..099}.tar`). `shards[i]` is a dict of the raw bytes by
-    extension, with `__key__` and `__url__` (the shard) as in webdataset. Raises FileNotFoundError naming a
-    missing shard and ValueError naming a damaged or an empty one.
-    """
-
-    def __init__(self, pattern: str):
-        self.paths: list[str] = expand_urls(str(pattern))
-        if missing := [path for path in self.paths if not os.path.isfile(path)]:
-            raise FileNotFoundError(f"The shard {missing[0]} of {pattern} does not exist.")
-        self._samples = [(shard, *sample) for shard, path in enumerate(self.paths) for sample in _scan(path)]
-
-    def __len__(self) -> int:
-        return len(self._samples)
-
-    def __getitem__(self, number: int) -> dict[str, Any]:
-        shard, key, parts = self._samples[number]
-        sample: dict[str, Any] = {"__key__": key, "__url__": self.paths[shard]}
-        with open(self.paths[shard], "rb") as file:
-            for extension, offset, size in parts:
-                file.seek(offset)
-                sample[extension] = file.read(size)
-        return sample
-
-    def fingerprint(self) -> str:
-        """A digest of all keys and sizes in order: equal for the same samples at another place."""
-        lines = (f"{key} {[(kind, size) for kind, _, size in parts]}" for _, key, parts in self._samples)
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
-
-
-def _scan(path: str) -> list[tuple[str, list[tuple[str, int, int]]]]:
-    samples: dict[str, list[tuple[str, int, int]]] = {}
-    name = "the first member"
-    try:
-        with open(path, "rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
-            for member in tar:
-                name = member.name
-                key, extension = base_plus_ext(name)
-                if member.isfile() and key and extension:
-                    samples.setdefault(key, []).append((extension.lower(), member.offset_data, member.size))
-            file.seek(tar.offset)  # where a whole archive ends with zeros, and tarfile does not mind if not
-            if file.read(512) != bytes(512):
-                raise tarfile.ReadError("the archive ends too early")
-    except (tarfile.TarError, EOFError) as error:
-        raise ValueError(f"The shard {path} is damaged at {name}: {error}. Write it again.") from None
-    if not samples:
-        raise ValueError(f"The shard {path} holds no samples (files named KEY.EXTENSION).")
-    return list(samples.items())
+from .shards import Shards
 
 
 @lru_cache(maxsize=4)

@@ -28,9 +28,10 @@ from tqdm import tqdm
 
 from . import checkpoint
 from .config import TrainConfig
-from .data import Shards, load, shuffled, split
+from .data import load, shuffled, split
 from .precision import InDtype, resolve_dtype
 from .record import Means, Record
+from .shards import Shards
 from .stage import Stage
 
 TRAINING, VALIDATION = 0, 1

@@ -1,0 +1,80 @@
+"""Webdataset shards, read by position: tar headers are scanned once, then any sample is one seek away."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tarfile
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from webdataset.shardlists import expand_urls
+from webdataset.tariterators import base_plus_ext
+
+
+class Sample(NamedTuple):
+    """Where a sample lies: `parts` maps each extension (lower case) to the offset and the size of its bytes."""
+
+    shard: str
+    key: str
+    parts: dict[str, tuple[int, int]]
+
+
+class Shards:
+    """The samples of local webdataset shards, by number.
+
+    `shards` is a path with braces (`shards-{000..099}.tar`), or a list of paths. `shards[i]` is a dict of the raw bytes
+    by extension, with `__key__` and `__url__` (the shard) as in webdataset; `samples[i]` says where they lie.
+    Raises FileNotFoundError naming a missing shard and ValueError naming a damaged or an empty one.
+    """
+
+    def __init__(self, shards: str | os.PathLike | Sequence[str | os.PathLike]):
+        single = isinstance(shards, (str, os.PathLike))
+        self.paths: list[str] = (
+            expand_urls(os.fspath(shards)) if single else [os.fspath(path) for path in shards]
+        )
+        if missing := [path for path in self.paths if not os.path.isfile(path)]:
+            raise FileNotFoundError(f"The shard {missing[0]} does not exist.")
+        self.samples = [sample for path in self.paths for sample in _scan(path)]
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        shard, key, parts = self.samples[number]
+        content: dict[str, Any] = {"__key__": key, "__url__": shard}
+        with open(shard, "rb") as file:
+            for extension, (offset, size) in parts.items():
+                file.seek(offset)
+                content[extension] = file.read(size)
+        return content
+
+    def fingerprint(self) -> str:
+        """A digest of all keys and sizes in order: equal for the same samples at another place."""
+        lines = (
+            f"{key} {[(extension, size) for extension, (_, size) in parts.items()]}"
+            for _, key, parts in self.samples
+        )
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def _scan(path: str) -> list[Sample]:
+    samples: dict[str, Sample] = {}
+    name = "the first member"
+    try:
+        with open(path, "rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
+            for member in tar:
+                name = member.name
+                key, extension = base_plus_ext(name)
+                if member.isfile() and key and extension:
+                    sample = samples.setdefault(key, Sample(path, key, {}))
+                    sample.parts[extension.lower()] = (member.offset_data, member.size)
+            # A whole archive ends with zeros; tarfile itself accepts one that was cut between two members.
+            file.seek(tar.offset)
+            if file.read(512) != bytes(512):
+                raise tarfile.ReadError("the archive ends too early")
+    except (tarfile.TarError, EOFError) as error:
+        raise ValueError(f"The shard {path} is damaged at {name}: {error}. Write it again.") from error
+    if not samples:
+        raise ValueError(f"The shard {path} holds no samples (files named KEY.EXTENSION).")
+    return list(samples.values())
