@@ -8,21 +8,18 @@ for hit in index.search("a red boat", k=5):
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..weights import known_models
-from .about import ABOUT, FORMAT, LOCK, check_free, places_of, read_about, unwritable, write_about
 from .picture_folder import find_pictures
-from .update import Update, Updating, opened
-from .vector_table import NAME, VectorTable, need_lancedb
+from .update import Update, update_table
+from .vector_table import About, VectorTable
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -39,62 +36,63 @@ class Hit:
 
 
 class PictureIndex:
-    """The vectors of a folder's pictures, in an index folder of its own. Made by `PictureIndex.open`.
+    """The vectors of a folder's pictures, in one file. Made by `PictureIndex.open`.
 
     Paths are kept relative to the pictures' folder, and that relative to the index, so both may move together.
     """
 
-    def __init__(self, path: Path, about: dict[str, Any] | None, model: ClipModel | str | None):
+    def __init__(self, path: Path, model: ClipModel | str | None):
         self.path = path
-        self._about = about
         self._wanted = model
-        self._loaded: ClipModel | None = None
-        self._table = VectorTable(path, about["dim"]) if about else None
+        self._table = VectorTable(path) if path.exists() else None
 
     @classmethod
     def open(cls, path: str | os.PathLike, model: ClipModel | str | None = None) -> PictureIndex:
         """Open an index, or one that the first `update` is going to make.
 
         `model` is a ClipModel or a name for `ClipModel.from_pretrained` (default: the index's own, "mini" for a new
-        one); it is loaded only when it is needed. Raises ImportError without LanceDB, and ValueError or an OSError
-        in one sentence for a place that holds something else, a damaged index, or one of another model.
+        one); it is loaded only when it is needed. Raises ValueError for a place that holds something else, or an
+        index of another model, and sqlite3.DatabaseError for a damaged one.
         """
         path = Path(path).expanduser()
-        need_lancedb()
-        about = read_about(path)
-        if about is None:
-            check_free(path)
+        if path.is_dir():
+            raise ValueError(f"{path} is a folder, and an index is a file; give one, or a new name")
+        index = cls(path, model)
         name = model if isinstance(model, str) else getattr(model, "name", None)
-        # Of two paths the weights may still be the same: those are compared when they are loaded.
-        if about and name and name != about["model"] and not Path(name).exists():
+        # Two paths may hold the same weights: those are compared when they are loaded.
+        if index._table and name and name != index._table.about().model and not Path(name).exists():
             raise ValueError(
-                f"the index {path} was made with {about['model']}, not {name}; search it with that, "
+                f"the index {path} was made with {index._table.about().model}, not {name}; search it with that, "
                 f"or make another index with {name}"
             )
-        return cls(path, about, model)
+        return index
 
-    @property
+    @cached_property
     def model(self) -> ClipModel:
         """The model, loaded when it is first asked for. Raises ValueError if it is not the index's."""
-        if self._loaded is None:
-            model = self._wanted
-            if model is None:
-                model = str(self._about["model"]) if self._about else "mini"
-            if isinstance(model, str):
-                from ..clip.model import ClipModel
+        from ..clip.model import ClipModel
 
-                model = ClipModel.from_pretrained(model)
-            if self._about is not None:
-                self._check_model(model)
-            self._loaded = model
-        return self._loaded
+        model = self._wanted or (self._table.about().model if self._table else "mini")
+        if isinstance(model, str):
+            model = ClipModel.from_pretrained(model)
+        if self._table is not None:
+            # A name can be given to other weights: the vector of the same picture must come out again.
+            about = self._table.about()
+            mark, again = np.frombuffer(about.fingerprint, "<f4"), _fingerprint(model)
+            # bfloat16 against float32 gives 0.999 and more.
+            if len(mark) != len(again) or float(mark @ again) < 0.99:
+                raise ValueError(
+                    f"the index {self.path} was made with {about.model}, and {model.name} has other weights than "
+                    f"that had; use the same model, or make another index"
+                )
+        return model
 
     @property
     def folder(self) -> Path:
         """The folder of the pictures: where it lies as seen from the index, else where it was."""
-        about = self._about or self._no_index()
-        beside = Path(os.path.normpath(self.path.resolve() / about["folder"]))
-        return beside if beside.is_dir() or not os.path.isdir(about["place"]) else Path(about["place"])
+        about = self._made().about()
+        beside = Path(os.path.normpath(self.path.resolve().parent / about.folder))
+        return beside if beside.is_dir() or not os.path.isdir(about.place) else Path(about.place)
 
     def __len__(self) -> int:
         return self._table.count() if self._table else 0
@@ -105,17 +103,18 @@ class PictureIndex:
         The search is exact. Raises ValueError for no words, k < 1, an empty index, or words over the model's length;
         a query picture that cannot be read raises as `open_picture` does.
         """
+        from ..clip.preprocess import open_picture
+
         if k < 1:
             raise ValueError(f"the number of results must be at least 1, not {k}")
         if isinstance(query, str) and not query.strip():
             raise ValueError("the query is empty; give words or a picture to search for")
-        table = self._table or self._no_index()
+        table = self._made()
         if isinstance(query, str):
-            self._check_length(query)
             vector = self.model.embed_texts([query])
         else:
             # Opened before the model is loaded, as the picture may be no good.
-            picture = opened(Path(query)) if isinstance(query, os.PathLike) else query
+            picture = open_picture(Path(query)) if isinstance(query, os.PathLike) else query
             vector = self.model.embed_images([picture])
         found = table.nearest(vector[0].float().numpy(), k)
         if not found:
@@ -128,110 +127,43 @@ class PictureIndex:
 
         Files are known again by size and time, else by their content; pictures that cannot be read are reported, and
         not tried again until they change. What is done stays done when it is stopped at any time. Raises ValueError
-        or an OSError in one sentence for a folder that is missing, has no pictures or is not the index's, if another
-        process is updating, or if the index cannot be written.
+        for a folder that has no pictures or is not the index's, OSError for one that cannot be read, and sqlite3's
+        errors if the index cannot be written.
         """
         folder = Path(folder).expanduser()
-        found = find_pictures(folder)
-        if not found.pictures:
+        found, unreadable = find_pictures(folder)
+        if not found:
             raise ValueError(f"there are no pictures in {folder}; give a folder that holds some")
-        if not self.path.resolve().parent.is_dir():
-            raise FileNotFoundError(
-                f"there is no folder {self.path.parent}; create it or choose another place"
-            )
-        with self._locked():
-            if (about := read_about(self.path)) is None:
-                self._create(folder)
-            elif self._about is None:
-                raise ValueError(f"another process has made the index {self.path} meanwhile; try again")
-            else:
-                self._about = about
-                self._check_folder(folder)
-            assert self._table is not None
-            return Updating(self._table, found, lambda: self.model, progress).run()
-
-    def _create(self, folder: Path) -> None:
-        model = self.model
-        shutil.rmtree(self.path / f"{NAME}.lance", ignore_errors=True)
-        table = VectorTable(self.path, model.dim, create=True)
-        self._about = {
-            "format": FORMAT,
-            "model": model.name if model.name in known_models() else _anywhere(model.name),
-            "dim": model.dim,
-            **places_of(self.path, folder),
-            "fingerprint": [round(value, 4) for value in _fingerprint(model).tolist()],
-        }
-        write_about(self.path, self._about)
-        self._table = table
-
-    def _check_folder(self, folder: Path) -> None:
-        assert self._about is not None
-        old = self.folder
-        if old.is_dir() and not old.samefile(folder):
+        if self._table is None:
+            if not self.path.resolve().parent.is_dir():
+                raise FileNotFoundError(f"there is no folder {self.path.parent}; create it or choose another")
+            name, mark = self.model.name, _fingerprint(self.model).astype("<f4").tobytes()
+            if name not in known_models() and Path(name).exists():
+                name = str(Path(name).resolve())
+            self._table = VectorTable(self.path, About(name, *self._places(folder), mark))
+        elif (old := self.folder).is_dir() and not old.samefile(folder):
             raise ValueError(
                 f"the index {self.path} is of the pictures in {old}; make another one for those in {folder}"
             )
-        places = places_of(self.path, folder)
-        if {**self._about, **places} != self._about:
-            self._about.update(places)
-            write_about(self.path, self._about)
+        else:
+            self._table.move(*self._places(folder))
+        return update_table(self._table, folder, found, unreadable, lambda: self.model, progress)
 
-    def _check_length(self, words: str) -> None:
-        model = self.model
+    def _places(self, folder: Path) -> tuple[str, str]:
+        """Where the pictures lie, as seen from the index and by itself."""
+        place = str(folder.resolve())
         try:
-            model.tokenizer(words, model.encoder.config["context_length"])
-        except ValueError:
-            shown = words if len(words) <= 40 else f"{words[:40]}…"
-            raise ValueError(f"the words {shown!r} are too long for {model.name}; use fewer") from None
+            return os.path.relpath(place, self.path.resolve().parent).replace(os.sep, "/"), place
+        except ValueError:  # another drive
+            return place, place
 
-    def _check_model(self, model: ClipModel) -> None:
-        """Names can be given to other weights, and a picture's vector cannot: the same one must come out again."""
-        assert self._about is not None
-        if model.dim == self._about["dim"]:
-            mark = np.array(self._about["fingerprint"], np.float32)
-            # bfloat16 against float32 gives 0.999 and more.
-            if float(mark @ _fingerprint(model)) > 0.99:
-                return
-        raise ValueError(
-            f"the index {self.path} was made with {self._about['model']}, and {model.name} has other weights than "
-            f"that had; use the same model, or make another index"
-        )
-
-    def _no_index(self) -> Any:
-        raise FileNotFoundError(
-            f"there is no index of pictures at {self.path}; make one with: "
-            f"maquette embed FOLDER --index {self.path}"
-        )
-
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        """One writer at a time. A place that was made for an index that then is not written goes again."""
-        from filelock import FileLock, Timeout
-
-        ours = not self.path.exists()
-        try:
-            self.path.mkdir(exist_ok=True)
-            lock = FileLock(self.path / LOCK)
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise ValueError(
-                f"another process is updating the index {self.path}; wait until it is done"
-            ) from None
-        except OSError as error:
-            if ours:
-                shutil.rmtree(self.path, ignore_errors=True)
-            raise unwritable(self.path, error) from None
-        try:
-            yield
-        except BaseException:
-            if not (self.path / ABOUT).exists():
-                shutil.rmtree(self.path / f"{NAME}.lance", ignore_errors=True)
-                (self.path / LOCK).unlink(missing_ok=True)
-                if ours:
-                    shutil.rmtree(self.path, ignore_errors=True)
-            raise
-        finally:
-            lock.release()
+    def _made(self) -> VectorTable:
+        if self._table is None:
+            raise FileNotFoundError(
+                f"there is no index of pictures at {self.path}; make one with: "
+                f"maquette embed FOLDER --index {self.path}"
+            )
+        return self._table
 
 
 def _fingerprint(model: ClipModel) -> np.ndarray:
@@ -242,8 +174,3 @@ def _fingerprint(model: ClipModel) -> np.ndarray:
     pixels = np.stack(np.broadcast_arrays(slope[:, None], slope[None, :], slope[::-1, None]), axis=-1)
     pixels[16:32, 32:56] = (250, 200, 0)
     return model.embed_images([Image.fromarray(pixels)])[0].float().numpy()
-
-
-def _anywhere(name: str) -> str:
-    """A model's name, or the path of one so that it holds in every working directory."""
-    return str(Path(name).resolve()) if Path(name).exists() else name

@@ -1,224 +1,127 @@
-"""Files and their vectors in an embedded database (LanceDB): written in whole batches, searched exactly.
+"""Pictures and their vectors in one SQLite file: a batch is in it or is not, whatever ends the process.
 
-LanceDB keeps the rows: a batch is in the table or is not, whatever ends the process, and readers see whole states.
-Its own scan of 100,000 vectors takes longer on two cores than multiplying them in memory (benchmarks/search.py),
-so up to `IN_MEMORY` bytes the vectors are held here, and more than that are searched by LanceDB on the disk.
+Vectors are kept by the digest of a picture's content, so that moved, copied and swapped files keep theirs.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
-import re
-import warnings
-from collections.abc import Iterator, Sequence
-from datetime import timedelta
+import sqlite3
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-if TYPE_CHECKING:
-    import pyarrow as pa
+# In the header of the file: that it is ours ("mqix"), and the version of its tables.
+_OURS, _FORMAT = 0x6D716978, 1
+_TABLES = """
+CREATE TABLE about (model TEXT, folder TEXT, place TEXT, fingerprint BLOB);
+CREATE TABLE pictures (digest BLOB PRIMARY KEY, reason TEXT, vector BLOB);
+CREATE TABLE files (path TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, digest BLOB);
+CREATE INDEX files_of_digest ON files (digest);
+"""
 
-NAME = "maquette_vectors"
-IN_MEMORY = 2 * 1024**3
-_FRAGMENTS = 16
-_READABLE = "reason IS NULL"
-# What LanceDB says of files that are gone or hold something else; of anything else nobody is told to delete them.
-_DAMAGE = re.compile(
-    r"No such file|not found|corrupt|failed to (decode|fill)|too small|invalid (range|seek|magic)"
-    r"|outside (of file|metadata)|(Parser|Ipc) error",
-    re.IGNORECASE,
-)
+
+class About(NamedTuple):
+    """The model's name, the pictures' folder (as seen from the index and by itself), and the model's fingerprint."""
+
+    model: str
+    folder: str
+    place: str
+    fingerprint: bytes
 
 
 class Row(NamedTuple):
-    """A file as it was when it was embedded. `reason` says why it has no vector (its place then holds zeros)."""
+    """A file as it was when it was read; `digest` [16 bytes] names its content."""
 
     path: str
     size: int
     mtime_ns: int
     digest: bytes
-    reason: str | None
 
 
 class VectorTable:
-    """Rows with unique paths and vectors [dim] of float32 and length 1, in the folder `place`.
+    """Files, and vectors [D] of float32 and length 1 for their contents, or the reason why there is none.
 
-    Raises ImportError without LanceDB, ValueError in one sentence for a damaged table, OSError for a full disk and
-    the like, MemoryError. Only one process at a time may write; the caller sees to it.
+    Created with `about` where nothing is at `path`. Raises ValueError for a file that is no index of pictures, and
+    sqlite3's errors.
     """
 
-    def __init__(self, place: Path, dim: int, create: bool = False):
-        self.place, self.dim = place, dim
-        lancedb = need_lancedb()
-        with self._errors():
-            database = lancedb.connect(str(place))
-            if create:
-                self._table = database.create_table(NAME, schema=_schema(dim))
-            else:
-                self._table = database.open_table(NAME)
-        if self._table.schema.names != _schema(dim).names or self._table.schema != _schema(dim):
-            raise self._damaged("its columns are not an index's")
-        self._held: tuple[int, pa.Array, np.ndarray] | None = None
+    def __init__(self, path: Path, about: About | None = None):
+        self._database = sqlite3.connect(path, check_same_thread=False)
+        self._held: tuple[tuple[int, int], list[bytes], np.ndarray] | None = None
+        empty = not self._one("SELECT count(*) FROM sqlite_master")
+        if empty and about is not None:
+            with self._database:
+                self._database.execute("BEGIN")
+                self._database.execute(f"PRAGMA application_id = {_OURS}")
+                self._database.execute(f"PRAGMA user_version = {_FORMAT}")
+                for statement in _TABLES.strip().splitlines():
+                    self._database.execute(statement)
+                self._database.execute("INSERT INTO about VALUES (?, ?, ?, ?)", about)
+        elif self._one("PRAGMA application_id") != _OURS:
+            raise ValueError(f"{path} is no index of pictures; give one, or a new name")
+        elif self._one("PRAGMA user_version") != _FORMAT:
+            raise ValueError(f"the index {path} was written by another version of maquette; make a new one")
 
-    def rows(self) -> list[Row]:
-        """All rows, without their vectors."""
-        read = self._read(Row._fields).to_pydict()
-        return [Row(*values) for values in zip(*(read[name] for name in Row._fields), strict=True)]
+    def _one(self, query: str):
+        return self._database.execute(query).fetchone()[0]
+
+    def about(self) -> About:
+        return About(*self._database.execute("SELECT * FROM about").fetchone())
+
+    def move(self, folder: str, place: str) -> None:
+        """Say where the pictures lie now."""
+        if self.about()[1:3] != (folder, place):
+            with self._database:
+                self._database.execute("UPDATE about SET folder = ?, place = ?", (folder, place))
+
+    def files(self) -> dict[str, Row]:
+        return {row[0]: Row(*row) for row in self._database.execute("SELECT * FROM files")}
+
+    def reasons(self) -> dict[bytes, str | None]:
+        """Every content that is known, and why it has no vector."""
+        return dict(self._database.execute("SELECT digest, reason FROM pictures"))
 
     def count(self) -> int:
-        """The number of rows with a vector."""
-        with self._errors():
-            self._table.checkout_latest()
-            return self._table.count_rows(_READABLE)
+        """The number of files with a vector."""
+        return self._one("SELECT count(*) FROM files JOIN pictures USING (digest) WHERE reason IS NULL")
 
-    def vectors(self, paths: Sequence[str]) -> dict[str, np.ndarray]:
-        """The vectors of these paths, as far as they have one."""
-        if not paths:
-            return {}
-        read = self._read(["path", "vector"], f"{_READABLE} AND {_among(paths)}")
-        return dict(zip(read["path"].to_pylist(), self._matrix(read), strict=True))
+    def write(self, files: list[Row], vectors: dict[bytes, np.ndarray], broken: dict[bytes, str]) -> None:
+        """Add or replace files, and by their digest the vectors of contents or the reasons for none; all or nothing."""
+        rows = [(digest, None, vector.astype("<f4").tobytes()) for digest, vector in vectors.items()]
+        rows += [(digest, reason, None) for digest, reason in broken.items()]
+        with self._database:
+            self._database.executemany("INSERT OR REPLACE INTO pictures VALUES (?, ?, ?)", rows)
+            self._database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", files)
 
-    def write(self, rows: Sequence[tuple[Row, np.ndarray | None]]) -> None:
-        """Add rows or replace those of the same paths, all of them or none."""
-        import pyarrow as pa
-
-        if not rows:
-            return
-        columns: dict[str, Any] = {name: [getattr(row, name) for row, _ in rows] for name in Row._fields}
-        matrix = np.stack(
-            [np.zeros(self.dim, np.float32) if vector is None else vector for _, vector in rows]
-        )
-        columns["vector"] = pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), self.dim)
-        batch = pa.table(columns, schema=_schema(self.dim))
-        with self._errors():
-            merge = self._table.merge_insert("path").when_matched_update_all()
-            merge.when_not_matched_insert_all().execute(batch)
-
-    def remove(self, paths: Sequence[str]) -> None:
-        """Take rows out; paths that are not there are no error."""
-        with self._errors():
-            for start in range(0, len(paths), 2000):
-                self._table.delete(_among(paths[start : start + 2000]))
-
-    def tidy(self) -> None:
-        """Join many small files into a few and drop what they held before."""
-        with self._errors(), warnings.catch_warnings():
-            # It warns that readers of the old state fail; ours then read again.
-            warnings.simplefilter("ignore")
-            if self._table.stats()["fragment_stats"]["num_fragments"] > _FRAGMENTS:
-                self._table.optimize(cleanup_older_than=timedelta(0), delete_unverified=True)
+    def remove(self, paths: list[str]) -> None:
+        """Take files out, and the contents that no file has."""
+        with self._database:
+            self._database.executemany("DELETE FROM files WHERE path = ?", ((path,) for path in paths))
+            self._database.execute("DELETE FROM pictures WHERE digest NOT IN (SELECT digest FROM files)")
 
     def nearest(self, vector: np.ndarray, k: int) -> list[tuple[str, float]]:
-        """The `k` paths (all, if there are fewer) with the largest scalar products, best first; exact."""
-        with self._errors():
-            self._table.checkout_latest()
-            version = self._table.version
-        if self._held is None or self._held[0] != version:
-            self._held = None
-            if self.count() * self.dim * 4 > IN_MEMORY:
-                return self.nearest_on_disk(vector, k)
-            read = self._read(["path", "vector"], _READABLE)
-            matrix = self._matrix(read)
-            # LanceDB keeps no checksums; this much it costs nothing to see.
-            if len(matrix) and not np.all(np.abs(np.einsum("nd,nd->n", matrix, matrix) - 1) < 0.05):
-                raise self._damaged("it holds vectors that are not of length 1")
-            self._held = (version, read["path"].combine_chunks(), matrix)
-        _, paths, matrix = self._held
+        """The `k` paths (all, if there are fewer) with the largest scalar products, best first; exact.
+
+        All vectors are held in memory from the first search on, and read again when the file has changed.
+        """
+        digests, matrix = self._vectors()
         scores = matrix @ vector.astype(np.float32)
         best = np.argpartition(-scores, k)[:k] if k < len(scores) else np.arange(len(scores))
-        found = zip(paths.take(best).to_pylist(), scores[best].tolist(), strict=True)
-        return sorted(found, key=lambda hit: (-hit[1], hit[0]))
-
-    def nearest_on_disk(self, vector: np.ndarray, k: int) -> list[tuple[str, float]]:
-        """The same by LanceDB's scan, which holds nothing in memory; exact as well."""
-        with self._errors():
-            search = self._table.search(vector.astype(np.float32), vector_column_name="vector")
-            search = search.distance_type("dot").where(_READABLE, prefilter=True)
-            read = search.select(["path", "_distance"]).limit(k).to_arrow()
-        scores = [1 - distance for distance in read["_distance"].to_pylist()]
-        return list(zip(read["path"].to_pylist(), scores, strict=True))
-
-    def _read(self, columns: Sequence[str], where: str | None = None) -> pa.Table:
-        """Columns of the newest state; once more if `tidy` in another process took its files away meanwhile."""
-        for attempt in range(2):
-            try:
-                with self._errors():
-                    self._table.checkout_latest()
-                    search = self._table.search().select(list(columns))
-                    return (search.where(where) if where else search).to_arrow()
-            except ValueError:
-                if attempt:
-                    raise
-        raise AssertionError("unreachable")
-
-    def _matrix(self, read: pa.Table) -> np.ndarray:
-        matrix = np.empty((read.num_rows, self.dim), np.float32)
-        row = 0
-        for chunk in read["vector"].chunks:
-            matrix[row : row + len(chunk)] = chunk.flatten().to_numpy().reshape(-1, self.dim)
-            row += len(chunk)
-        return matrix
-
-    @contextlib.contextmanager
-    def _errors(self) -> Iterator[None]:
-        """LanceDB tells of everything by RuntimeError or ValueError, and a panic inside is no Exception at all."""
-        try:
-            yield
-        except (KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError):
-            raise
-        except BaseException as error:
-            code = re.search(r"os error (\d+)", str(error))
-            number = int(code[1]) if code else getattr(error, "errno", None)
-            said = os.strerror(number) if number else f"{type(error).__name__}: {error}"
-            # Not in the paths in it, which may be called anything.
-            if isinstance(error, FileNotFoundError) or _DAMAGE.search(re.sub(r"\S*/\S*", "", said)):
-                raise self._damaged(str(error)) from None
-            do = "try again, and make another index if that does not help"
-            if number:
-                do = "what it held is still there; mend that and try again"
-            raise OSError(f"the index {self.place} cannot be used ({_short(said)}); {do}") from None
-
-    def _damaged(self, why: str) -> ValueError:
-        return ValueError(
-            f"the index {self.place} is damaged ({_short(why)}); delete it and embed the pictures again"
-        )
-
-
-def _schema(dim: int) -> pa.Schema:
-    import pyarrow as pa
-
-    return pa.schema(
-        [
-            pa.field("path", pa.string(), nullable=False),
-            ("size", pa.int64()),
-            ("mtime_ns", pa.int64()),
-            ("digest", pa.binary()),
-            ("reason", pa.string()),
-            ("vector", pa.list_(pa.float32(), dim)),
+        paths = "SELECT path FROM files WHERE digest = ?"
+        found = [
+            (path, float(scores[i])) for i in best for (path,) in self._database.execute(paths, [digests[i]])
         ]
-    )
+        return sorted(found, key=lambda hit: (-hit[1], hit[0]))[:k]
 
-
-def _short(why: str) -> str:
-    """LanceDB's sentence without the place in its source and the rest."""
-    return re.split(r"[,;:] /|\n", why.replace("lance error: ", ""))[0][:160]
-
-
-def _among(paths: Sequence[str]) -> str:
-    return "path IN ({})".format(", ".join("'" + path.replace("'", "''") + "'" for path in paths))
-
-
-def need_lancedb() -> Any:
-    """LanceDB, or ImportError with the command that installs it."""
-    try:
-        # It warns on standard error of what is nothing to the user.
-        os.environ.setdefault("LANCEDB_LOG", "error")
-        import lancedb
-    except ImportError:
-        raise ImportError(
-            "searching pictures needs LanceDB; install it with: pip install 'maquette[search]'"
-        ) from None
-    return lancedb
+    def _vectors(self) -> tuple[list[bytes], np.ndarray]:
+        # The first number changes when others write, the second when this object does.
+        state = (self._one("PRAGMA data_version"), self._database.total_changes)
+        if self._held is None or self._held[0] != state:
+            self._held = None
+            rows = self._database.execute(
+                "SELECT digest, vector FROM pictures WHERE reason IS NULL AND digest IN (SELECT digest FROM files)"
+            ).fetchall()
+            matrix = np.frombuffer(b"".join(vector for _, vector in rows), "<f4")
+            self._held = (state, [digest for digest, _ in rows], matrix.reshape(len(rows), -1 if rows else 0))
+        return self._held[1:]

@@ -1,7 +1,7 @@
 """`maquette embed`: an index of a folder's pictures, to be searched."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -12,7 +12,7 @@ SHOWN = 20
 
 def embed(
     folder: Annotated[Path, typer.Argument(help="The folder; pictures below it are found as well.")],
-    index: Annotated[Path, typer.Option(help="The index: a new folder, or one made before.")],
+    index: Annotated[Path, typer.Option(help="The index: a new file, or one made before.")],
     model: Annotated[
         str | None,
         typer.Option(help="A CLIP model's name, file or folder.  [default: the index's; mini for a new one]"),
@@ -22,7 +22,7 @@ def embed(
 
     Only new and changed pictures are embedded. It can be stopped at any time and goes on where it was.
     """
-    found = open_index(index, model)
+    found = room("search.picture_index").PictureIndex.open(index, model)
     clean_up_on_interrupt()
     try:
         update = found.update(folder, progress=True)
@@ -38,11 +38,3 @@ def embed(
     if len(update.skipped) > SHOWN:
         typer.echo(f"… and {len(update.skipped) - SHOWN:,} more", err=True)
     typer.echo(f"{update}; {len(found):,} pictures in {index.resolve()}")
-
-
-def open_index(path: Path, model: str | None) -> Any:
-    """The index at `path`; LanceDB missing is a thing to tell the user, and no fault of the program."""
-    try:
-        return room("search.picture_index").PictureIndex.open(path, model)
-    except ImportError as error:
-        raise ValueError(str(error)) from None

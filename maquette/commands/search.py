@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from .embed import open_index
 from .rooms import clean_up_on_interrupt, room
 
 SIDE = 192
@@ -27,7 +26,10 @@ def search(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
     """Find pictures by words, or by a picture that they resemble, and print the nearest first."""
-    found, files = open_index(index, model), room("pipelines.picture_files")
+    found, files = (
+        room("search.picture_index").PictureIndex.open(index, model),
+        room("pipelines.picture_files"),
+    )
     if sheet is not None:
         files.check_output(sheet)
     # Words do not end like a picture's file; a name that does, and is none, is a slip. Other names have to be there
