@@ -154,7 +154,7 @@ def test_shards_give_labels_by_number_by_word_and_captions(tmp_path):
         ({"0.png": b"", "0.cls": b"cat"}, ["a", "b"], "has the label 'cat', which is not among the 2 given"),
         ({"0.png": b""}, None, "0.png has no label"),
         ({"0.txt": b"cat"}, None, "holds no pictures"),
-        (None, None, "is damaged or no uncompressed tar"),
+        (None, None, "some.tar is damaged"),
     ],
 )
 def test_shards_that_do_not_say_what_they_show(tmp_path, files, labels, message):
@@ -170,7 +170,7 @@ def test_a_shard_cut_between_its_samples_is_damaged(tmp_path):
     )
     content = Path(shard).read_bytes()
     Path(shard).write_bytes(content[: 4 * 1024])  # a header and a block of content for each file
-    with pytest.raises(ValueError, match=r"is damaged .*ends too early"):
+    with pytest.raises(ValueError, match=r"is damaged at .*ends too early"):
         read_labelled(shard)
 
 

@@ -7,7 +7,7 @@ import pytest
 import webdataset
 from maquette.toybox import make_scene, render
 from maquette.toybox import shards as room
-from maquette.toybox.captions import true_captions
+from maquette.toybox.scenes import true_captions
 from maquette.toybox.shards import write_shards
 from maquette.toybox.sheet import contact_sheet, scene_sheet
 from PIL import Image
@@ -82,7 +82,7 @@ def test_wrong_arguments_are_refused_before_anything_is_made(tmp_path, wrong, me
 
 def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(NotADirectoryError, match="Cannot write shards to"):
+    with pytest.raises(FileExistsError, match="file"):
         write_shards("train", 3, tmp_path / "file")
 
 

@@ -19,7 +19,7 @@ from maquette.toybox import (
     make_scene,
     render,
 )
-from maquette.toybox.captions import true_captions
+from maquette.toybox.scenes import true_captions
 
 WORDS = {"colour": COLOURS, "thing": THINGS, "size": SIZES, "finish": FINISHES}
 VIVID = {

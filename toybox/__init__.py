@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .scenes import SPLITS, Scene, Toy, make_scene
+from .scenes import SPLITS, Scene, make_scene
+from .toy import Toy
 from .vocabulary import COLOURS, FINISHES, RELATIONS, SIZES, THINGS, is_held_out
 
 if TYPE_CHECKING:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from .scenes import Scene, Toy
+    from .toy import Toy
 
 PLAIN_SHARE = 0.4
 SINGLE_TEMPLATES = (
@@ -57,14 +56,3 @@ def write_caption(objects: tuple[Toy, ...], relation: str | None, rng: np.random
     return template.format(
         toy=toy, relation=phrases[rng.integers(len(phrases))], other=noun_phrase(objects[1])
     )
-
-
-def true_captions(scene: Scene) -> list[str]:
-    """The scene's own caption, then others that leave out what it says of sizes, of finishes, or of both."""
-    rng = scene.generator("captions")
-    shorter = (
-        tuple(replace(toy, **dict.fromkeys(left_out)) for toy in scene.objects)
-        for left_out in (("size",), ("finish",), ("size", "finish"))
-    )
-    different = [objects for objects in dict.fromkeys(shorter) if objects != scene.objects]
-    return [scene.caption, *(write_caption(objects, scene.relation, rng) for objects in different)]

@@ -5,8 +5,6 @@ It is trained on renders only, never on generated pictures, and scores every lat
 
 import io
 import json
-import os
-import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +16,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from ..training.shards import Shards
+from ..weights.write_whole import write_whole
 from .shards import write_shards
 from .vocabulary import COLOURS, THINGS, is_held_out
 
@@ -67,21 +67,17 @@ class Judge(nn.Module):
         return judge.eval()
 
     def save(self, path: str | Path = WEIGHTS) -> None:
-        """Write the weights in half precision, beside their place first."""
+        """Write the weights in half precision."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.part")
         # The counts of seen batches steer training only, and half precision could not hold them.
         weights = {
             key: value.half().contiguous()
             for key, value in self.state_dict().items()
             if not key.endswith("num_batches_tracked")
         }
-        try:
-            save_file(weights, part)
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
+        with write_whole(path) as beside:
+            save_file(weights, beside)
 
 
 class _Residual(nn.Module):
@@ -123,15 +119,11 @@ def _from_bytes(images: Tensor) -> Tensor:
 def read_singles(shards: Sequence[Path]) -> tuple[Tensor, Tensor]:
     """The one-thing scenes of 64 px shards: pictures uint8 [N, 64, 64, 3], (thing, colour) int64 [N, 2]."""
     images, labels = [], []
-    for shard in shards:
-        with tarfile.open(shard) as tar:
-            contents = ((Path(member.name), tar.extractfile(member)) for member in tar)
-            files = {path: content.read() for path, content in contents if content}
-        for path in (path for path in files if path.suffix == ".json"):
-            objects = json.loads(files[path])["objects"]
-            if len(objects) == 1:
-                labels.append((THINGS.index(objects[0]["thing"]), COLOURS.index(objects[0]["colour"])))
-                images.append(np.asarray(Image.open(io.BytesIO(files[path.with_suffix(".png")]))))
+    for sample in Shards(shards):
+        objects = json.loads(sample["json"])["objects"]
+        if len(objects) == 1:
+            labels.append((THINGS.index(objects[0]["thing"]), COLOURS.index(objects[0]["colour"])))
+            images.append(np.asarray(Image.open(io.BytesIO(sample["png"]))))
     return torch.from_numpy(np.stack(images)), torch.tensor(labels)
 
 

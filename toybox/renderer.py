@@ -16,7 +16,7 @@ from .colours import to_srgb
 from .rays import CLEAR, REACH, Query, Tracer, cross, disk_points, dot, sphere_points, unit
 from .scenes import Scene
 from .view import View, draw_view
-from .world import Body, assemble
+from .world import Body
 
 SMALLEST, LARGEST = 8, 1024
 COARSE, FINE = 24, 48
@@ -225,7 +225,7 @@ def render(scene: Scene, size: int = 64) -> np.ndarray:
     size = operator.index(size)
     if not SMALLEST <= size <= LARGEST:
         raise ValueError(f"picture size is {size}: expected {SMALLEST} to {LARGEST} pixels")
-    body = assemble(scene, COARSE if size <= 96 else FINE)
+    body = scene.body(COARSE if size <= 96 else FINE)
     view = draw_view(scene, body)
     rays = Tracer(body)
     picture = _floor(view, body, rays, size)

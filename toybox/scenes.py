@@ -8,42 +8,26 @@ from __future__ import annotations
 
 import operator
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .captions import write_caption
+from .toy import Toy
 from .vocabulary import COLOURS, FINISHES, RELATIONS, SIZES, SUPPORTS, THINGS, is_held_out
 
 if TYPE_CHECKING:
     import trimesh
+
+    from .world import Body
 
 SPLITS = ("train", "val", "novel")
 SINGLE_SHARE = 0.6
 # For one thing: chance of each size and each finish being said. Pairs say less, or captions grow long.
 SAID_SINGLE = 0.2
 SAID_PAIR = 0.1
-
-
-@dataclass(frozen=True)
-class Toy:
-    """One thing in a scene; `size` and `finish` are None when they are left unsaid.
-
-    Raises ValueError for a word that Toybox does not have.
-    """
-
-    thing: str
-    colour: str
-    size: str | None = None
-    finish: str | None = None
-
-    def __post_init__(self) -> None:
-        is_held_out(self.thing, self.colour)
-        for name, value, known in (("size", self.size, SIZES), ("finish", self.finish, FINISHES)):
-            if value is not None and value not in known:
-                raise ValueError(f"unknown {name} {value!r}: expected one of {', '.join(known)}, or None")
 
 
 @dataclass(frozen=True)
@@ -70,9 +54,9 @@ class Scene:
 
     def mesh(self) -> trimesh.Trimesh:
         """The things as one trimesh.Trimesh with face colours: z up, centred, in [-0.5, 0.5]."""
-        from .shape import mesh
+        from .shape import SEGMENTS, mesh
 
-        return mesh(self)
+        return mesh(self.body(SEGMENTS))
 
     def cloud(self, points: int = 4096) -> np.ndarray:
         """Points spread evenly over all surface that can be seen from outside, float32 [points, 6].
@@ -80,9 +64,15 @@ class Scene:
         x, y, z in the mesh's frame, then the unlit colour, sRGB in [0, 1].
         Raises ValueError for fewer than 1 or more than 100,000 points, TypeError for a number that is no integer.
         """
-        from .shape import cloud
+        from .shape import SEGMENTS, cloud
 
-        return cloud(self, points)
+        return cloud(self.body(SEGMENTS), points)
+
+    def body(self, segments: int) -> Body:
+        """The whole scene as one body inside the unit cube; `segments` sets how finely round things are cut."""
+        from .world import assemble
+
+        return assemble(self.objects, self.relation, self.generator, segments)
 
     def generator(self, stream: str) -> np.random.Generator:
         """The scene's own random numbers for one purpose (`stream` names it)."""
@@ -129,3 +119,14 @@ def make_scene(split: str, index: int) -> Scene:
         rest = [pair for pair in _pairs(novel) if pair[0] != other.thing]
         objects = (_draw_toy(rng, rest, SAID_PAIR), other)
     return Scene(split, index, objects, relation, write_caption(objects, relation, rng))
+
+
+def true_captions(scene: Scene) -> list[str]:
+    """The scene's own caption, then others that leave out what it says of sizes, of finishes, or of both."""
+    rng = scene.generator("captions")
+    shorter = (
+        tuple(replace(toy, **dict.fromkeys(left_out)) for toy in scene.objects)
+        for left_out in (("size",), ("finish",), ("size", "finish"))
+    )
+    different = [objects for objects in dict.fromkeys(shorter) if objects != scene.objects]
+    return [scene.caption, *(write_caption(objects, scene.relation, rng) for objects in different)]

@@ -1,4 +1,4 @@
-"""Scenes as shapes: a coloured mesh, and a cloud of points on the surface that can be seen from outside."""
+"""Bodies as shapes: a coloured mesh, and a cloud of points on the surface that can be seen from outside."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import trimesh
 
 from .colours import to_srgb
 from .rays import CLEAR, Tracer, cross, dot, sphere_points
-from .scenes import Scene
-from .world import Body, assemble
+from .world import Body
 
 SEGMENTS = 48
 MOST_POINTS = 100_000
@@ -24,16 +23,14 @@ GOLDEN = (0.7548776662466927, 0.5698402909980532)
 """Steps of the R2 sequence, which fills the square evenly (Martin Roberts, 2018)."""
 
 
-def _centred(scene: Scene) -> Body:
-    body = assemble(scene, SEGMENTS)
+def _centre(body: Body) -> None:
     low, high = body.box()
     body.move(1.0, -(low + high) / 2)
-    return body
 
 
-def mesh(scene: Scene) -> trimesh.Trimesh:
+def mesh(body: Body) -> trimesh.Trimesh:
     """See `Scene.mesh`."""
-    body = _centred(scene)
+    _centre(body)
     paint = np.rint(to_srgb(body.albedo) * 255).astype(np.uint8)
     return trimesh.Trimesh(body.vertices, body.faces, face_colors=paint, process=False)
 
@@ -104,12 +101,12 @@ def _outside(rays: Tracer, positions: np.ndarray, normals: np.ndarray) -> np.nda
     return seen
 
 
-def cloud(scene: Scene, points: int = 4096) -> np.ndarray:
+def cloud(body: Body, points: int) -> np.ndarray:
     """See `Scene.cloud`."""
     points = operator.index(points)
     if not 1 <= points <= MOST_POINTS:
         raise ValueError(f"a cloud of {points} points: expected 1 to {MOST_POINTS:,}")
-    body = _centred(scene)
+    _centre(body)
     rays = Tracer(body)
     skin = _skin(body)
 

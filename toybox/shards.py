@@ -9,7 +9,6 @@ import multiprocessing
 import os
 import signal
 import tarfile
-import tempfile
 import threading
 from collections.abc import Generator, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
@@ -19,13 +18,14 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from . import make_scene, render
-from .captions import true_captions
+from ..weights.write_whole import write_whole
+from .renderer import render
+from .scenes import make_scene, true_captions
 
 SCENES_PER_SHARD = 1000
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @dataclass(frozen=True)
@@ -61,29 +61,25 @@ class Shard:
     def is_written(self) -> bool:
         """Whether the whole shard is at `path`; a shorter one of the same scenes counts as absent.
 
-        Raises FileExistsError if the file there holds other scenes.
+        Raises FileExistsError if the file there holds other scenes, and ValueError if it is damaged.
         """
+        from ..training.shards import Shards
+
         if not self.path.exists():
             return False
-        kinds = ["png", "txt", "captions.txt", "json"] + ["npy"] * self.clouds
-        names: list[str] = []
-        try:
-            with tarfile.open(self.path) as tar:
-                names = tar.getnames()
-                files = ((name, tar.extractfile(name)) for name in names[: len(kinds)])
-                sample = {name.partition(".")[2]: file.read() for name, file in files if file}
-                same = list(sample) == kinds
-                same = same and Image.open(io.BytesIO(sample["png"])).size == (self.size, self.size)
-                # Not the picture itself: another machine may round a pixel differently.
-                same = same and all(sample[kind] == text for kind, text in self.words(self.first).items())
-        except (tarfile.TarError, OSError):
-            same = False
+        found = Shards([self.path])
+        sample = found[0]
+        kinds = {"png", "txt", "captions.txt", "json"} | ({"npy"} if self.clouds else set())
+        same = found.samples[0].parts.keys() == kinds
+        same = same and Image.open(io.BytesIO(sample["png"])).size == (self.size, self.size)
+        # Not the picture itself: another machine may round a pixel differently.
+        same = same and all(sample[kind] == text for kind, text in self.words(self.first).items())
         if not same:
             raise FileExistsError(
                 f"{self.path} does not hold {self.split} scenes from {self.first} on at {self.size} px"
                 f"{' with clouds' if self.clouds else ''}; give another output folder or delete its shards."
             )
-        return sum(name.endswith(".json") for name in names) >= self.last - self.first
+        return len(found) >= self.last - self.first
 
 
 def write_shards(
@@ -112,7 +108,7 @@ def write_shards(
         raise ValueError(f"The number of workers must be at least 1, not {workers}.")
     render(make_scene(split, start), size=size)
     out = Path(out)
-    _check_writable(out)
+    out.mkdir(parents=True, exist_ok=True)
     shards = [
         Shard(
             path=out / f"shard-{number:05d}.tar",
@@ -136,40 +132,24 @@ def write_shards(
     return [shard.path for shard in shards]
 
 
-def _check_writable(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=out).close()
-    except OSError as error:
-        kind = PermissionError if isinstance(error, PermissionError) else NotADirectoryError
-        raise kind(
-            f"Cannot write shards to {out} ({error.strerror}); give a folder that can be written to."
-        ) from error
-
-
 def _write(shard: Shard) -> Generator[int, None, None]:
-    """Write one shard beside its place and rename it, yielding each index; closed early, leave nothing."""
-    part = shard.path.with_name(f".{shard.path.name}.part")
-    try:
-        with tarfile.open(part, "w", format=tarfile.USTAR_FORMAT) as tar:
-            for index in range(shard.first, shard.last):
-                for kind, content in shard.sample(index).items():
-                    entry = tarfile.TarInfo(f"{shard.split}-{index:08d}.{kind}")
-                    entry.size = len(content)
-                    tar.addfile(entry, io.BytesIO(content))
-                yield index
-        os.replace(part, shard.path)
-    finally:
-        part.unlink(missing_ok=True)
+    """Write one shard, yielding each index; closed early, leave nothing."""
+    with (
+        write_whole(shard.path) as beside,
+        tarfile.open(beside, "w", format=tarfile.USTAR_FORMAT) as tar,
+    ):
+        for index in range(shard.first, shard.last):
+            for kind, content in shard.sample(index).items():
+                entry = tarfile.TarInfo(f"{shard.split}-{index:08d}.{kind}")
+                entry.size = len(content)
+                tar.addfile(entry, io.BytesIO(content))
+            yield index
 
 
 def _write_in_parallel(shards: list[Shard], workers: int, bar: tqdm) -> None:
     context = multiprocessing.get_context("spawn")  # a forked copy of a process with threads may hang
     done, stop = context.Value("q", 0), context.Event()
-    with (
-        _one_thread_each(),
-        ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(done, stop)) as pool,
-    ):
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(done, stop)) as pool:
         with _interrupts_held():
             pending = {pool.submit(_write_one, shard) for shard in shards}
         before = bar.n
@@ -187,7 +167,7 @@ def _write_in_parallel(shards: list[Shard], workers: int, bar: tqdm) -> None:
 
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Children started inside never hear of Ctrl-C, not even while they import; the parent stops them."""
+    """Processes started inside ignore Ctrl-C from their first moment on: the parent stops them."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -198,24 +178,10 @@ def _interrupts_held() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-@contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Children started inside compute on one thread: there are as many of them as cores."""
-    before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
-    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
 def _start(done, stop) -> None:
-    """In a worker, once: Ctrl-C is the parent's to handle, who then sets `stop`."""
+    """In a worker, once: it computes on one thread, and the parent alone handles Ctrl-C and then sets `stop`."""
     global _done, _stop
+    threadpool_limits(1)
     _done, _stop = done, stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 

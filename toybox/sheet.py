@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from . import make_scene, render
-
 _GAP = 4
 _PAPER, _INK = (255, 255, 255), (60, 60, 60)
 
@@ -61,6 +59,9 @@ def scene_sheet(split: str, count: int, size: int = 64, start: int = 0) -> Image
     """
     if count < 1:
         raise ValueError(f"The number of scenes must be at least 1, not {count}.")
+    from .renderer import render
+    from .scenes import make_scene
+
     scenes = [make_scene(split, index) for index in range(start, start + count)]
     return contact_sheet(
         [render(scene, size=size) for scene in scenes],

@@ -6,14 +6,15 @@ are shares of that cube, so "small" is small in pictures, meshes and clouds alik
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from .colours import palette, to_linear
-from .scenes import Scene, Toy
 from .solids import Kit, rotation
 from .things import BUILDERS, YAWS
+from .toy import Toy
 
 # How large a lone thing looks, see `Body.looks`.
 EXTENT = {None: (0.58, 0.70), "small": (0.37, 0.44), "large": (0.80, 0.88)}
@@ -113,19 +114,25 @@ def _place(first: Body, second: Body, relation: str, rng: np.random.Generator) -
     first.move(1.0, (x, y, 0.0))
 
 
-def assemble(scene: Scene, segments: int) -> Body:
-    """The whole scene as one body inside the unit cube. `segments` sets how finely round things are cut."""
-    bodies = [
-        build(toy, scene.generator(f"shape {place}"), segments) for place, toy in enumerate(scene.objects)
-    ]
-    rng = scene.generator("layout")
-    if scene.relation is None:
-        bodies[0].settle(min(1.0, rng.uniform(*EXTENT[scene.objects[0].size]) / bodies[0].looks()))
+def assemble(
+    toys: tuple[Toy, ...],
+    relation: str | None,
+    generator: Callable[[str], np.random.Generator],
+    segments: int,
+) -> Body:
+    """The toys as one body inside the unit cube, the first in its relation to the other.
+
+    `generator` gives the random numbers for each purpose; `segments` sets how finely round things are cut.
+    """
+    bodies = [build(toy, generator(f"shape {place}"), segments) for place, toy in enumerate(toys)]
+    rng = generator("layout")
+    if relation is None:
+        bodies[0].settle(min(1.0, rng.uniform(*EXTENT[toys[0].size]) / bodies[0].looks()))
         return bodies[0]
-    for body, toy in zip(bodies, scene.objects, strict=True):
+    for body, toy in zip(bodies, toys, strict=True):
         body.settle(rng.uniform(*RELATIVE[toy.size]) / body.looks())
     first, second = bodies
-    _place(first, second, scene.relation, rng)
+    _place(first, second, relation, rng)
     both = _merge(first, second)
     both.settle(rng.uniform(0.93, 1.0))
     return both

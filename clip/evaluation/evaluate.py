@@ -83,6 +83,8 @@ def evaluate_scores(scores: Any, targets: Sequence[int] | np.ndarray, labels: Se
 
     Raises ValueError for shapes that do not fit, no pictures, or scores that are not finite.
     """
+    from sklearn.metrics import confusion_matrix
+
     scores, targets = np.asarray(scores), np.asarray(targets)
     if scores.shape != (len(targets), len(labels)) or not len(targets):
         raise ValueError(
@@ -94,8 +96,7 @@ def evaluate_scores(scores: Any, targets: Sequence[int] | np.ndarray, labels: Se
         raise ValueError(
             f"targets must be from 0 to {len(labels) - 1}, not {targets.min()} to {targets.max()}"
         )
-    confusion = np.zeros((len(labels), len(labels)), int)
-    np.add.at(confusion, (targets, scores.argmax(axis=1)), 1)
+    confusion = confusion_matrix(targets, scores.argmax(axis=1), labels=np.arange(len(labels)))
     right = np.take_along_axis(scores, targets[:, None], axis=1)
     earlier = np.arange(len(labels)) < targets[:, None]
     before = (scores > right).sum(axis=1) + ((scores == right) & earlier).sum(axis=1)

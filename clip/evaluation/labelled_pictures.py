@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -136,44 +135,22 @@ def _tars(data: str | os.PathLike) -> list[str]:
 
 
 def _samples(data: str | os.PathLike) -> Iterator[tuple[TarPicture, dict[str, bytes]]]:
-    """Each picture of the shards with the texts beside it, by extension."""
-    from webdataset.shardlists import expand_urls
+    """Each picture of the shards with the texts beside it, by extension; the pictures are not read."""
+    from ...training.shards import Shards
 
-    paths = _tars(data) if os.path.isdir(data) else expand_urls(os.fspath(data))
-    for path in paths:
-        if not os.path.isfile(path):
-            raise FileNotFoundError(
-                f"there are no such pictures: {path} is neither a folder of classes nor a shard"
-            )
-    for path in paths:
-        yield from _scan(path)
+    if not os.fspath(data).endswith(".tar") and not os.path.exists(data):
+        raise FileNotFoundError(f"{data} is neither a folder of classes nor a shard")
+    shards = Shards(_tars(data) if os.path.isdir(data) else data)
+    samples = [(sample, kinds) for sample in shards.samples if (kinds := [*filter(_shows, sample.parts)])]
+    if not samples:
+        raise ValueError(f"{data} holds no pictures (files named KEY.png, KEY.jpg, …)")
+    for sample, kinds in samples:
+        parts = {
+            kind: TarPicture(sample.shard, f"{sample.key}.{kind}", *sample.parts[kind])
+            for kind in sample.parts
+        }
+        yield parts[kinds[-1]], {kind: parts[kind].read() for kind in _TEXTS if kind in parts}
 
 
-def _scan(path: str) -> Iterator[tuple[TarPicture, dict[str, bytes]]]:
-    """The samples of one shard; only the texts are read."""
-    from webdataset.tariterators import base_plus_ext
-
-    pictures: dict[str, TarPicture] = {}
-    texts: dict[str, dict[str, bytes]] = {}
-    try:
-        with open(path, "rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
-            for member in tar:
-                key, extension = base_plus_ext(member.name)
-                if not (member.isfile() and key and extension):
-                    continue
-                if extension.lower() in _TEXTS:
-                    content = tar.extractfile(member)
-                    texts.setdefault(key, {})[extension.lower()] = content.read() if content else b""
-                elif is_picture(f"picture.{extension}"):
-                    pictures[key] = TarPicture(path, member.name, member.offset_data, member.size)
-            file.seek(tar.offset)  # where a whole archive ends with zeros, and tarfile does not mind if not
-            if file.read(512) != bytes(512):
-                raise tarfile.ReadError("the archive ends too early")
-    except (tarfile.TarError, EOFError) as error:
-        raise ValueError(
-            f"the shard {path} is damaged or no uncompressed tar ({error}); write it again"
-        ) from None
-    if not pictures:
-        raise ValueError(f"the shard {path} holds no pictures (files named KEY.png, KEY.jpg, …)")
-    for key, picture in pictures.items():
-        yield picture, texts.get(key, {})
+def _shows(extension: str) -> bool:
+    return is_picture(f"picture.{extension}")
