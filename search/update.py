@@ -59,7 +59,9 @@ def update_table(
 
     before, reasons = table.files(), table.reasons()
     now = {file.path: before.get(file.path) for file in found}
-    unknown = [file for file in found if (now[file.path] or ())[:3] != file]
+    # Of two updates at the same time one may have removed a content that the other counted on.
+    known = {row[:3] for row in before.values() if row.digest in reasons}
+    unknown = [file for file in found if file not in known]
     embedded = 0
     with tqdm(unknown, disable=not (progress and unknown), unit="picture") as bar:
         for files, pictures, broken in _batches(bar, folder, reasons, model, unreadable):

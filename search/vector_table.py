@@ -47,6 +47,10 @@ class VectorTable:
     """
 
     def __init__(self, path: Path, about: About | None = None):
+        if path.exists():
+            with path.open("rb") as file:
+                if file.read(16) not in (b"", b"SQLite format 3\0"):
+                    raise ValueError(f"{path} is no index of pictures; give one, or a new name")
         self._database = sqlite3.connect(path, check_same_thread=False)
         self._held: tuple[tuple[int, int], list[bytes], np.ndarray] | None = None
         empty = not self._one("SELECT count(*) FROM sqlite_master")
