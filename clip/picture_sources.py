@@ -6,6 +6,7 @@ import io
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,11 +43,19 @@ class TarPicture:
             return file.read(self.size)
 
 
+class _NamedBytes(io.BytesIO):
+    """The bytes of a picture as an open file; messages call it by `name`."""
+
+    def __init__(self, picture: TarPicture):
+        super().__init__(picture.read())
+        self.name = str(picture)
+
+
 Source = str | Path | TarPicture
 
 
 def is_picture(name: str | os.PathLike) -> bool:
-    """Whether a file's name says that it is a picture; hidden ones are none (macOS puts such beside real ones)."""
+    """Whether a file is called like a picture; hidden files do not count (macOS writes `._a.jpg` by `a.jpg`)."""
     path = Path(name)
     return path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
 
@@ -67,9 +76,7 @@ def open_source(source: Source) -> Image:
 
     if not isinstance(source, TarPicture):
         return open_picture(source)
-    file = io.BytesIO(source.read())
-    setattr(file, "name", str(source))  # noqa: B010 - what messages call it
-    return open_picture(file)
+    return open_picture(_NamedBytes(source))
 
 
 @dataclass
@@ -113,10 +120,5 @@ def embed_sources(
     if first is None:
         others = f" (none of the {len(sources)} pictures can be read)" if len(sources) > 1 else ""
         raise ValueError(skipped[0][1] + others)
-    vectors = model.embed_images(_with_first(first, pictures), batch_size=batch_size)
+    vectors = model.embed_images(chain([first], pictures), batch_size=batch_size)
     return Embedded(vectors, kept, skipped)
-
-
-def _with_first(first: Image, rest: Iterator[Image]) -> Iterator[Image]:
-    yield first
-    yield from rest
