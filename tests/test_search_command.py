@@ -118,8 +118,8 @@ def test_what_goes_wrong_is_one_sentence_and_leaves_nothing(run, tmp_path):
 def test_killed_or_interrupted_it_goes_on_where_it_was(model, tmp_path):
     folder, index = tmp_path / "pictures", tmp_path / "index"
     folder.mkdir()
-    for number in range(400):
-        draw(folder / f"{number:03}.png", number)
+    for number in range(2000):
+        draw(folder / f"{number:04}.png", number)
     script = (
         "import sys\n"
         "from maquette.__main__ import main\n"
@@ -132,12 +132,12 @@ def test_killed_or_interrupted_it_goes_on_where_it_was(model, tmp_path):
         before = len(PictureIndex.open(index))
         process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True)
         while process.poll() is None and len(PictureIndex.open(index)) < before + 16:
-            time.sleep(0.2)
+            time.sleep(0.02)
         process.send_signal(stop)
         err = process.communicate()[1]
         assert process.returncode == code, err
     done = len(PictureIndex.open(index))
-    assert 32 <= done < 400 and f"stopped with {done} pictures in {index}" in err
+    assert 32 <= done < 2000 and f"stopped with {done} pictures in {index}" in err
     found = PictureIndex.open(index)
     update = found.update(folder)
-    assert (update.unchanged, len(found), len(found.search("a cat", 999))) == (done, 400, 400)
+    assert (update.unchanged, len(found), len(found.search("a cat", 9999))) == (done, 2000, 2000)
