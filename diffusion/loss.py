@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from .denoiser import per_sample
 from .schedules import betas
 
 MAX_WEIGHT = 10.0
@@ -41,7 +42,7 @@ class HybridLoss:
         self.mean_x = ((1 - previous) * (1 - beta).sqrt() / (1 - alpha_bar)).float()
 
     def add_noise(self, x0: Tensor, timesteps: Tensor, noise: Tensor) -> Tensor:
-        """x at `timesteps` [N]: x0 [N, C, H, W] in [-1, 1] with normal `noise` mixed in."""
+        """x at `timesteps` [N]: x0 [N, C, …] with normal `noise` mixed in."""
         return _at(self.signal, timesteps, x0) * x0 + _at(self.noise, timesteps, x0) * noise
 
     def weight(self, timesteps: Tensor) -> Tensor:
@@ -56,7 +57,7 @@ class HybridLoss:
     def __call__(
         self, predicted: Tensor, x0: Tensor, x: Tensor, timesteps: Tensor, noise: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """(squared error, bound in bits) of each sample, both [N], for the network's output [N, 2C, H, W]."""
+        """(squared error, bound in bits) of each sample, both [N], for the network's output [N, 2C, …]."""
         epsilon, variance = predicted.split(x.shape[1], dim=1)
         error = (epsilon - noise).square().flatten(1).mean(1)
         return error, self._bound(epsilon.detach(), variance, x0, x, timesteps)
@@ -70,13 +71,13 @@ class HybridLoss:
         distance = at["mean_x0"] * (x0 - predicted_x0)
         difference = log_variance - at["log_smallest"]
         kl = 0.5 * (difference - 1 + torch.exp(-difference) + distance.square() * torch.exp(-log_variance))
-        first = (timesteps == 0)[:, None, None, None]
+        first = per_sample(timesteps == 0, x).bool()
         bits = torch.where(first, _pixel_surprise(x0, mean, log_variance), kl)
         return bits.flatten(1).mean(1) / math.log(2)
 
 
 def _at(table: Tensor, timesteps: Tensor, like: Tensor) -> Tensor:
-    return table.to(like.device)[timesteps][:, None, None, None]
+    return per_sample(table.to(like.device)[timesteps], like)
 
 
 def _pixel_surprise(x0: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:

@@ -1,11 +1,16 @@
-"""From noise to pictures: one loop for every sampler."""
+"""From noise to samples: one loop for everything on a discrete schedule, one for Karras noise levels."""
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
+from torch import Tensor
 
-from .guidance import Denoiser
+from .denoiser import Denoiser
 from .schedules import RespacedScheduler
+
+Draw = Callable[[], Tensor]
+OnStep = Callable[[int, float, Tensor], Tensor | None]
 
 
 def seeded_generators(seed: int, count: int) -> list[torch.Generator]:
@@ -15,41 +20,63 @@ def seeded_generators(seed: int, count: int) -> list[torch.Generator]:
 
 def normal_draws(
     generators: Sequence[torch.Generator], shape: Sequence[int], device: torch.device | str = "cpu"
-) -> Callable[[], torch.Tensor]:
+) -> Draw:
     """A source of noise: each call gives normal float32 [N, *shape], row i from the i-th generator."""
     return lambda: torch.stack([torch.randn(*shape, generator=g) for g in generators]).to(device)
 
 
 @torch.no_grad()
 def sample(
-    denoiser: Denoiser,
+    denoise: Denoiser,
     scheduler: RespacedScheduler,
-    draw: Callable[[], torch.Tensor],
-    *,
-    temperature: float = 1.0,
-    known: tuple[torch.Tensor, torch.Tensor] | None = None,
-    on_step: Callable[[int, int, torch.Tensor], torch.Tensor | None] | None = None,
-) -> torch.Tensor:
-    """Pictures [N, C, H, W] in [-1, 1], float32, made from noise.
+    x: Tensor,
+    draw: Draw,
+    start: int = 0,
+    on_step: OnStep | None = None,
+) -> Tensor:
+    """Samples of x's shape [N, C, …], float32: pictures, vectors or clouds.
 
-    denoiser: (x [N, C, H, W], timesteps int64 [N]) -> epsilon, then the variance, [N, 2C, H, W].
-    draw: a source of noise such as `normal_draws`; the first draw is where sampling starts, times
-    `temperature`.
-    known: (image [N, C, H, W], mask [N, 1, H, W]); where the mask is 1 the picture is the image. For
-    inpainting.
+    x: where sampling starts, noise as at the timestep of step `start`: pure noise for the first one, or from
+    `scheduler.add_noise` to begin with a picture. draw: a source of further noise, such as `normal_draws`.
     on_step: called after each step as (step, timestep, x); a tensor that it returns takes x's place.
-    Source: Ho et al. 2020, algorithm 2, with x_0 clipped to [-1, 1].
+    Source: Ho et al. 2020, algorithm 2.
     """
     scheduler.start()
-    x = draw() * temperature
-    for step, timestep in enumerate(scheduler.timesteps):
-        timesteps = torch.full((len(x),), timestep, device=x.device)
-        epsilon, variance = denoiser(x, timesteps).float().split(x.shape[1], dim=1)
-        x0 = scheduler.predict_x0(step, x, epsilon)
-        if known is not None:
-            image, mask = known
-            x0 = torch.lerp(x0, image, mask)
-        x = scheduler.step(step, x, x0.clamp(-1, 1), variance, draw)
-        if on_step is not None and (replaced := on_step(step, timestep, x)) is not None:
-            x = replaced
+    for step, timestep in list(enumerate(scheduler.timesteps))[start:]:
+        x0, variance = denoise(x, torch.full((len(x),), timestep, device=x.device))
+        x = scheduler.step(step, x, x0, variance, draw)
+        x = _reported(on_step, step, timestep, x)
     return x
+
+
+@torch.no_grad()
+def heun(
+    denoise: Denoiser,
+    x: Tensor,
+    sigmas: Tensor,
+    draw: Draw,
+    churn: float = 0.0,
+    on_step: OnStep | None = None,
+) -> Tensor:
+    """Samples of x's shape from x = x0 + sigmas[0] · noise, in Heun steps along `sigmas`, highest first, 0 last.
+
+    denoise: called with sigmas [N] in place of timesteps. draw: called once a step. churn: how much noise is added anew
+    over a run, at most as much as doubles the variance at a step. on_step: as in `sample`, with the noise level
+    reached. Source: Karras et al. 2022, algorithm 2.
+    """
+    gamma = min(churn / (len(sigmas) - 1), 2**0.5 - 1)
+    for step, (sigma, following) in enumerate(pairwise(sigmas)):
+        raised = sigma * (1 + gamma)
+        x = x + draw() * (raised**2 - sigma**2) ** 0.5
+        slope = (x - denoise(x, raised.expand(len(x)))[0]) / raised
+        ahead = x + slope * (following - raised)
+        if following > 0:
+            slope_ahead = (ahead - denoise(ahead, following.expand(len(x)))[0]) / following
+            ahead = x + (slope + slope_ahead) / 2 * (following - raised)
+        x = _reported(on_step, step, float(following), ahead)
+    return x
+
+
+def _reported(on_step: OnStep | None, step: int, level: float, x: Tensor) -> Tensor:
+    replaced = None if on_step is None else on_step(step, level, x)
+    return x if replaced is None else replaced

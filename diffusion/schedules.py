@@ -91,15 +91,16 @@ def _strided(steps: int, spacing: str) -> list[int]:
 
 
 class RespacedScheduler:
-    """A diffusers scheduler on some timesteps of a training schedule, stepping from predictions of x_0.
+    """A diffusers scheduler on some timesteps of a training schedule, stepping from predictions of x0 of any shape.
 
-    timesteps: the training timesteps the network sees, highest first. Step i of a run goes from
-    `timesteps[i]` to `timesteps[i + 1]`, and the last one to the picture. Predictions of x_0 rather than of
-    the noise, because only then can every rule clip them and blend in known pixels.
+    alphas_cumprod: float64, of every timestep of the training schedule. timesteps: those that the network sees, highest
+    first. Step i of a run goes from `timesteps[i]` to `timesteps[i + 1]`, and the last one to x0. Predictions of x0
+    rather than of the noise, because only then can every rule clip them and blend in known pixels.
     """
 
     def __init__(self, sampler: str, schedule: str, kept: Sequence[int], steps: int = 1000):
-        alphas_cumprod = np.cumprod(1 - betas(schedule, steps))[list(kept)]
+        self.alphas_cumprod = torch.from_numpy(np.cumprod(1 - betas(schedule, steps)))
+        alphas_cumprod = self.alphas_cumprod.numpy()[list(kept)]
         config = {
             "num_train_timesteps": len(alphas_cumprod),
             "trained_betas": 1 - alphas_cumprod / np.append(1.0, alphas_cumprod[:-1]),
@@ -123,23 +124,23 @@ class RespacedScheduler:
         """Begin a new run: the multistep rules forget what they have seen."""
         self.rule.set_timesteps(len(self.timesteps))
 
-    def predict_x0(self, step: int, x: torch.Tensor, epsilon: torch.Tensor) -> torch.Tensor:
-        """The picture [N, C, H, W] in x if `epsilon` is its noise. Source: Ho et al. 2020, eq. 15."""
-        alpha_bar, _ = self._alpha_bars(step)
-        return (x - (1 - alpha_bar).sqrt() * epsilon) / alpha_bar.sqrt()
+    def add_noise(self, x0: torch.Tensor, noise: torch.Tensor, step: int) -> torch.Tensor:
+        """x as `sample` takes it to begin at `step`: x0 with normal `noise`, of one shape, mixed in."""
+        alpha_bar = self.alphas_cumprod[self.timesteps[step]]
+        return alpha_bar.sqrt() * x0 + (1 - alpha_bar).sqrt() * noise
 
     def step(
         self,
         step: int,
         x: torch.Tensor,
         x0: torch.Tensor,
-        variance: torch.Tensor,
+        variance: torch.Tensor | None,
         draw: Callable[[], torch.Tensor],
     ) -> torch.Tensor:
-        """The next x from this one and its picture x0, all [N, C, H, W].
+        """The next x from this one and its x0, all [N, C, …].
 
-        `variance` (the network's, -1: smallest, 1: largest) is for "ddpm" only, `draw` (one normal draw like x) for
-        "ddpm" and "sde-dpm++".
+        `variance` (the network's, -1: smallest, 1: largest; None: the smallest) is for "ddpm" only, `draw` (one normal
+        draw like x) for "ddpm" and "sde-dpm++".
         """
         remaining = len(self.timesteps) - 1 - step
         if self.sampler == "sde-dpm++":
@@ -151,7 +152,9 @@ class RespacedScheduler:
         noise = torch.zeros_like(x)
         if remaining > 0:
             alpha_bar, previous = self._alpha_bars(step)
-            noise = draw() * ((1 - alpha_bar) / (1 - previous)) ** ((variance + 1) / 4)
+            noise = draw()
+            if variance is not None:
+                noise = noise * ((1 - alpha_bar) / (1 - previous)) ** ((variance + 1) / 4)
         return self.rule.step(x0, remaining, x, eta=1.0, variance_noise=noise).prev_sample
 
     def _alpha_bars(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -6,7 +6,19 @@ import numpy as np
 import pytest
 import torch
 from goldens.formula import formula_state_dict
-from maquette.diffusion import GlideUNet, guided, make_scheduler, normal_draws, sample, seeded_generators
+from maquette.diffusion import (
+    GlideUNet,
+    clip_guided,
+    clipped,
+    from_epsilon,
+    from_x0,
+    guided,
+    keep_known,
+    make_scheduler,
+    normal_draws,
+    sample,
+    seeded_generators,
+)
 from maquette.diffusion.schedules import SAMPLERS, betas
 
 
@@ -21,9 +33,12 @@ def conditions_of(tensors, prefix):
     return {name: tensors[prefix + name] for name in names if prefix + name in tensors}
 
 
-def known_of(conditions, rows):
-    """The pixels that an inpainting record keeps, of its first rows."""
-    return tuple(conditions[n][:rows] for n in ("inpaint_image", "inpaint_mask") if n in conditions) or None
+def denoiser_of(network, scheduler, conditions, rows, guidance=1.0):
+    """As GLIDE samples: guided, then with the pixels that a record keeps, then clipped."""
+    denoise = guided(from_epsilon(network, scheduler.alphas_cumprod), guidance)
+    if "inpaint_mask" in conditions:
+        denoise = keep_known(denoise, *(conditions[n][:rows] for n in ("inpaint_image", "inpaint_mask")))
+    return clipped(denoise)
 
 
 def assert_trajectory(ours, record):
@@ -37,10 +52,10 @@ def test_ancestral_sampling_is_the_originals(golden, name):
     conditions = conditions_of(tensors, "in/ddpm/")
     with torch.no_grad():
         text = net.encode_text(tensors["in/ddpm/tokens"], tensors["in/ddpm/mask"])
-    denoiser = guided(partial(net, text=text, **conditions), 3.0)
     draw = partial(next, (noise[:1] for noise in tensors["in/ddpm/noise"]))
     scheduler = make_scheduler("ddpm", "squaredcos_cap_v2", 12)
-    ours = sample(denoiser, scheduler, draw, known=known_of(conditions, rows=1))
+    denoise = denoiser_of(partial(net, text=text, **conditions), scheduler, conditions, 1, guidance=3.0)
+    ours = sample(denoise, scheduler, draw(), draw)
     assert_trajectory(ours, tensors["out/ddpm"])
 
 
@@ -48,15 +63,15 @@ def test_ancestral_sampling_is_the_originals(golden, name):
 def test_ddim_is_the_originals(golden, name):
     net, tensors = original(golden, name)
     conditions = conditions_of(tensors, "in/")
-    denoiser = partial(net, tokens=tensors["in/tokens"], mask=tensors["in/mask"], **conditions)
-    ours = sample(
-        denoiser,
-        make_scheduler("ddim", "linear", "fast27"),
-        lambda: tensors["in/ddim/noise"],
-        temperature=0.997,
-        known=known_of(conditions, rows=2),
-    )
+    network = partial(net, tokens=tensors["in/tokens"], mask=tensors["in/mask"], **conditions)
+    scheduler = make_scheduler("ddim", "linear", "fast27")
+    denoise = denoiser_of(network, scheduler, conditions, 2)
+    ours = sample(denoise, scheduler, 0.997 * tensors["in/ddim/noise"], no_draw)
     assert_trajectory(ours, tensors["out/ddim"])
+
+
+def no_draw():
+    raise AssertionError("a deterministic sampler draws nothing")
 
 
 def test_a_sample_does_not_depend_on_its_batch(golden):
@@ -65,7 +80,9 @@ def test_a_sample_does_not_depend_on_its_batch(golden):
     def pictures(seed, count):
         tokens, mask = (tensors[n][:1].expand(count, -1) for n in ("in/tokens", "in/mask"))
         draw = normal_draws(seeded_generators(seed, count), (3, 16, 16))
-        return sample(partial(net, tokens=tokens, mask=mask), make_scheduler("ddpm", spacing=6), draw)
+        scheduler = make_scheduler("ddpm", spacing=6)
+        denoise = denoiser_of(partial(net, tokens=tokens, mask=mask), scheduler, {}, count)
+        return sample(denoise, scheduler, draw(), draw)
 
     batch, alone = pictures(7, 5), pictures(10, 1)
     assert (batch[3] - alone[0]).abs().max() <= 1 / 255
@@ -75,16 +92,23 @@ def test_a_sample_does_not_depend_on_its_batch(golden):
 MEAN, STD = 0.1, 0.25
 
 
-def gaussian_denoiser(schedule):
-    """The exact noise in x when every pixel of the data is normal with MEAN and STD."""
+def gaussian_network(schedule):
+    """The exact noise in x when every number of the data is normal with MEAN and STD, and the smallest variance."""
     alphas_cumprod = torch.from_numpy(np.cumprod(1 - betas(schedule)))
 
-    def denoiser(x, timesteps):
+    def network(x, timesteps):
         a = alphas_cumprod[timesteps[0]]
         epsilon = (1 - a).sqrt() * (x - a.sqrt() * MEAN) / (a * STD**2 + 1 - a)
         return torch.cat([epsilon, torch.full_like(x, -1.0)], dim=1)
 
-    return denoiser
+    return network
+
+
+def gaussian_sample(sampler, schedule, steps, x=None, draw=no_draw, **arguments):
+    scheduler = make_scheduler(sampler, schedule, steps)
+    assert len(scheduler.timesteps) == steps
+    denoise = clipped(from_epsilon(gaussian_network(schedule), scheduler.alphas_cumprod))
+    return sample(denoise, scheduler, draw() if x is None else x, draw, **arguments)
 
 
 @pytest.mark.parametrize("schedule", ["linear", "squaredcos_cap_v2"])
@@ -93,21 +117,29 @@ def gaussian_denoiser(schedule):
 )
 def test_deterministic_samplers_reach_the_exact_solution(sampler, steps, bound, schedule):
     x = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)).clamp(-3, 3)
-    scheduler = make_scheduler(sampler, schedule, steps)
-    assert len(scheduler.timesteps) == steps
-    ours = sample(gaussian_denoiser(schedule), scheduler, lambda: x)
+    ours = gaussian_sample(sampler, schedule, steps, x)
     # The probability flow of a Gaussian only shifts and scales.
     assert (ours - (MEAN + STD * x)).abs().max() < bound
-    again = sample(gaussian_denoiser(schedule), scheduler, lambda: x)
-    assert torch.equal(ours, again)
+    assert torch.equal(ours, gaussian_sample(sampler, schedule, steps, x))
 
 
+@pytest.mark.parametrize("shape", [(3, 32, 32), (3000,), (6, 500)])
 @pytest.mark.parametrize(("sampler", "steps"), [("ddpm", 250), ("sde-dpm++", 20)])
-def test_ancestral_samples_have_the_datas_mean_and_deviation(sampler, steps):
-    draw = normal_draws(seeded_generators(0, 2), (3, 32, 32))
-    ours = sample(gaussian_denoiser("linear"), make_scheduler(sampler, "linear", steps), draw)
-    assert abs(ours.mean() - MEAN) < 0.005
-    assert abs(ours.std() - STD) < 0.015
+def test_ancestral_samples_of_any_shape_have_the_datas_mean_and_deviation(sampler, steps, shape):
+    ours = gaussian_sample(sampler, "linear", steps, draw=normal_draws(seeded_generators(0, 2), shape))
+    assert abs(ours.mean() - MEAN) < 0.015
+    assert abs(ours.std() - STD) < 0.02
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "dpm++", "unipc"])
+def test_begun_with_a_picture_at_a_late_step_it_stays_near_it(sampler):
+    scheduler = make_scheduler(sampler, "linear", 20)
+    x0, noise = torch.randn(2, 1, 3, 32, 32, generator=torch.Generator().manual_seed(0)).clamp(-2, 2)
+    x0 = MEAN + STD * x0
+    x = scheduler.add_noise(x0, noise, start := 17)
+    ours = gaussian_sample(sampler, "linear", 20, x, start=start)
+    far = gaussian_sample(sampler, "linear", 20, noise)
+    assert (ours - x0).abs().mean() < 0.1 < 0.2 < (far - x0).abs().mean()
 
 
 def test_each_step_is_reported_and_can_be_replaced():
@@ -117,9 +149,7 @@ def test_each_step_is_reported_and_can_be_replaced():
         seen.append((step, timestep))
         return torch.full_like(x, 0.5) if step == 4 else None
 
-    draw = normal_draws(seeded_generators(0, 1), (3, 4, 4))
-    scheduler = make_scheduler("ddim", "linear", 5)
-    ours = sample(gaussian_denoiser("linear"), scheduler, draw, on_step=on_step)
+    ours = gaussian_sample("ddim", "linear", 5, torch.randn(1, 3, 4, 4), on_step=on_step)
     assert seen == list(enumerate([999, 749, 500, 250, 0]))
     assert (ours == 0.5).all()
 
@@ -131,17 +161,48 @@ def test_known_pixels_stay(sampler):
     mask[..., :2] = 1
     draw = normal_draws(seeded_generators(0, 1), (3, 4, 4))
     scheduler = make_scheduler(sampler, spacing=10)
-    ours = sample(gaussian_denoiser("squaredcos_cap_v2"), scheduler, draw, known=(image, mask))
+    network = gaussian_network("squaredcos_cap_v2")
+    denoise = clipped(keep_known(from_epsilon(network, scheduler.alphas_cumprod), image, mask))
+    ours = sample(denoise, scheduler, draw(), draw)
     torch.testing.assert_close(ours[..., :2], image[..., :2])
 
 
-def test_guidance_extrapolates_the_noise_and_keeps_the_conditional_variance():
-    def denoiser(x, timesteps):
-        return torch.tensor([3.0, 1.0]).view(2, 1, 1, 1).expand(2, 6, 4, 4) * timesteps.view(2, 1, 1, 1)
+def test_guidance_extrapolates_and_keeps_the_conditional_variance():
+    def network(x, timesteps):
+        value = torch.tensor([3.0, 1.0]).view(2, 1, 1) * timesteps.view(2, 1, 1)
+        return torch.cat([value.expand_as(x), 5 * value.expand_as(x)], dim=1)
 
-    out = guided(denoiser, 2.5)(torch.zeros(1, 3, 4, 4), torch.tensor([10]))
-    assert out.shape == (1, 6, 4, 4)
-    assert (out[:, :3] == 60).all()
-    assert (out[:, 3:] == 30).all()
-    assert guided(denoiser, 1) is denoiser
-    assert guided(denoiser, None) is denoiser
+    x0, variance = guided(from_x0(network), 2.5)(torch.zeros(1, 6, 7), torch.tensor([10]))
+    assert x0.shape == variance.shape == (1, 6, 7)
+    assert (x0 == 60).all() and (variance == 150).all()
+    denoise = from_x0(network)
+    assert guided(denoise, 1) is denoise and guided(denoise, None) is denoise
+
+
+def test_a_network_without_variance_and_one_of_a_wrong_shape():
+    x, timesteps = torch.randn(2, 4), torch.tensor([3, 500])
+    assert from_x0(lambda x, t: x)(x, timesteps)[1] is None
+    with pytest.raises(ValueError, match="expected C or 2C channels"):
+        from_x0(lambda x, t: x[:, :3])(x, timesteps)
+
+
+def test_a_shifted_score_moves_a_gaussian():
+    """Guided towards a target by the exact gradient, an exact sampler ends in the product of both normals."""
+    alphas_cumprod = torch.from_numpy(np.cumprod(1 - betas("linear")))
+    target, width = 0.6, 0.25
+
+    def gradient(x, timesteps):
+        """Of log p(target | x): x0 given x is normal, and the target is x0 plus normal noise of `width`."""
+        a = alphas_cumprod[timesteps[0]]
+        spread = 1 / (1 / STD**2 + a / (1 - a))
+        mean = spread * (MEAN / STD**2 + a.sqrt() * x / (1 - a))
+        return (target - mean) / (width**2 + spread) * spread * a.sqrt() / (1 - a)
+
+    scheduler = make_scheduler("ddim", "linear", 250)
+    denoise = from_epsilon(gaussian_network("linear"), alphas_cumprod)
+    ours = sample(
+        clip_guided(denoise, gradient, alphas_cumprod), scheduler, torch.randn(4, 3, 32, 32), no_draw
+    )
+    expected = (MEAN / STD**2 + target / width**2) / (1 / STD**2 + 1 / width**2)
+    assert abs(ours.mean() - expected) < 0.01
+    assert abs(ours.std() - (1 / STD**2 + 1 / width**2) ** -0.5) < 0.01
