@@ -1,14 +1,14 @@
 """GLIDE as a stage of training: noise, dropped texts and masks go in, the hybrid loss comes out."""
 
-import inspect
 import io
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from PIL import Image
+from pydantic import BaseModel, Field
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..toybox.sheet import contact_sheet
@@ -26,61 +26,45 @@ SHEET_PROMPTS = (
     "a small pink ball", "a shiny purple rocket", "a gray airplane", "an orange ring",
     "a brown table to the left of a blue cube", "a red ball on top of a green cube",
 )  # fmt: skip
-_OWN_KEYS = {
-    "schedule": "squaredcos_cap_v2",
-    "tokenizer": "toybox",
-    "start_from": None,
-    "snr_clamp": None,
-    "drop_text": 0.2,
-    "inpaint_share": 0.3,
-}
 
 
-class GlideStage:
-    """Trains GlideUNet on pictures with captions. Source: GLIDE (Nichol et al. 2021), sections 2.3 and 4.
+class GlideTraining(BaseModel, title="stage: of a GLIDE recipe", extra="forbid", frozen=True):
+    """How GLIDE is trained.
 
-    The recipe's `model:` holds GlideUNet's arguments and
     schedule: the noise schedule; tokenizer: "toybox" or the path of a tokenizer.json;
     start_from: a folder with a trained network of the same layout to go on from, at any image size;
     snr_clamp: [low, high], see HybridLoss; a small budget learns layout and colour several times sooner with it;
     drop_text: the share of captions replaced by the empty text; inpaint_share: the share of samples of an inpainting
     network that see part of the picture, the others see none of it.
-    Raises ValueError on unknown keys.
     """
 
+    schedule: str = "squaredcos_cap_v2"
+    tokenizer: str = "toybox"
+    start_from: str | None = None
+    snr_clamp: tuple[float, float] | None = None
+    drop_text: Annotated[float, Field(ge=0, le=1)] = 0.2
+    inpaint_share: Annotated[float, Field(ge=0, le=1)] = 0.3
+
+
+class GlideStage:
+    """Trains GlideUNet on pictures with captions. Source: GLIDE (Nichol et al. 2021), sections 2.3 and 4.
+
+    The recipe's `model:` holds GlideUNet's arguments without n_vocab, and its `stage:` what GlideTraining says.
+    Raises what these two raise.
+    """
+
+    frozen = ()
+
     def __init__(self, config: TrainConfig):
-        settings = {key: config.model.get(key, default) for key, default in _OWN_KEYS.items()}
-        layout = {key: value for key, value in config.model.items() if key not in _OWN_KEYS}
-        known = set(inspect.signature(GlideUNet.__init__).parameters) - {"self", "n_vocab", "super_res"}
-        if unknown := sorted(set(layout) - known):
-            names = ", ".join(sorted(known | set(_OWN_KEYS)))
-            raise ValueError(f"unknown key {unknown[0]!r} under model: in the recipe; known are {names}.")
-        for key in ("drop_text", "inpaint_share"):
-            if not isinstance(settings[key], (int, float)) or not 0 <= settings[key] <= 1:
-                raise ValueError(f"{key} must be a share between 0 and 1, not {settings[key]!r}.")
-        self.drop_text, self.inpaint_share = settings["drop_text"], settings["inpaint_share"]
-        path = BUNDLED_TOKENIZER if settings["tokenizer"] == "toybox" else settings["tokenizer"]
+        self.settings = settings = GlideTraining.model_validate(config.stage)
+        path = BUNDLED_TOKENIZER if settings.tokenizer == "toybox" else settings.tokenizer
         self.tokenizer = GlideTokenizer.from_file(path)
         torch.manual_seed(config.seed)
-        try:
-            self.model = GlideUNet(**layout, n_vocab=self.tokenizer.vocab_size)
-        except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
-            raise ValueError(f"model: in the recipe does not make a GlideUNet: {error}.") from None
-        if start := settings["start_from"]:
-            if not Path(start, "config.json").is_file():
-                raise FileNotFoundError(
-                    f"start_from: {start} holds no trained network; train it first or drop the key."
-                )
-            try:
-                self.model.load_state_dict(
-                    GlideUNet.from_pretrained(start, local_files_only=True).state_dict()
-                )
-            except RuntimeError:
-                raise ValueError(
-                    f"start_from: {start} has another layout than model: in the recipe."
-                ) from None
-        self.schedule = settings["schedule"]
-        self.hybrid = HybridLoss(self.schedule, snr_clamp=settings["snr_clamp"])
+        self.model = GlideUNet(**config.model, n_vocab=self.tokenizer.vocab_size)
+        if settings.start_from:
+            start = GlideUNet.from_pretrained(settings.start_from, local_files_only=True)
+            self.model.load_state_dict(start.state_dict())
+        self.hybrid = HybridLoss(settings.schedule, snr_clamp=settings.snr_clamp)
         self.flops_per_sample = 3 * self._forward_flops()
 
     def prepare(self, sample: dict[str, Any]) -> dict[str, Any]:
@@ -102,10 +86,10 @@ class GlideStage:
         n, device = len(image), image.device
         timesteps = torch.randint(self.hybrid.steps, (n,), generator=generator).to(device)
         noise = torch.randn(image.shape, generator=generator).to(device)
-        kept = (torch.rand(n, 1, generator=generator) >= self.drop_text).to(device)
+        kept = (torch.rand(n, 1, generator=generator) >= self.settings.drop_text).to(device)
         known = {}
         if self.model.config["inpaint"]:
-            mask = random_masks(n, image.shape[-1], self.inpaint_share, generator).to(device)
+            mask = random_masks(n, image.shape[-1], self.settings.inpaint_share, generator).to(device)
             known = {"inpaint_image": image, "inpaint_mask": mask}
         x = self.hybrid.add_noise(image, timesteps, noise)
         tokens = torch.where(kept, batch["tokens"], self.tokenizer.padding_id)
@@ -122,7 +106,7 @@ class GlideStage:
         text = model.encode_text(torch.cat([tokens, empty]).to(device), torch.cat([mask, no_mask]).to(device))
         x = sample(
             guided(lambda x, t: model(x, t, text=text), 3.0),
-            make_scheduler("sde-dpm++", self.schedule, 20),
+            make_scheduler("sde-dpm++", self.settings.schedule, 20),
             normal_draws(seeded_generators(0, len(tokens)), (3, side, side), device),
         )
         pictures = ((x.cpu() / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
@@ -132,7 +116,7 @@ class GlideStage:
         """Write network and tokenizer as `maquette.pipeline` reads them."""
         model.save_pretrained(folder)
         self.tokenizer.save(folder / "tokenizer.json")
-        (folder / "model_index.json").write_text(json.dumps({"schedule": self.schedule}))
+        (folder / "model_index.json").write_text(json.dumps({"schedule": self.settings.schedule}))
 
     @torch.no_grad()
     def _forward_flops(self) -> int:

@@ -37,7 +37,7 @@ def shards(tmp_path_factory):
     return str(path)
 
 
-def config(steps=3, **model):
+def config(steps=3, model=None, **stage):
     return TrainConfig(
         steps=steps,
         batch_size=16,
@@ -47,13 +47,15 @@ def config(steps=3, **model):
         validation_samples=4,
         ema_decay=0.5,
         precision="float32",
-        model=model,
+        checkpoint_every=2,
+        model=model or {},
+        stage=stage,
     )
 
 
-def train(shards, out, steps=3, **model):
+def train(shards, out, steps=3, **changes):
     """(the model that a run has saved, the losses on the way)."""
-    recipe = config(steps, **model)
+    recipe = config(steps, **changes)
     folder = fit(ClipStage(recipe), recipe, shards, out)
     rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     trained = ClipModel.from_pretrained(folder, dtype=torch.float32)
@@ -64,7 +66,7 @@ def train(shards, out, steps=3, **model):
 def started(shards, tmp_path_factory):
     """(folder, model, losses) of something to fine-tune."""
     folder = tmp_path_factory.mktemp("runs") / "start"
-    return folder / "model", *train(shards, folder, 10, chunk=6, **TINY)
+    return folder / "model", *train(shards, folder, 10, chunk=6, model=TINY)
 
 
 @pytest.fixture
@@ -141,7 +143,7 @@ def test_a_resnet_trains_in_bfloat16():
 
 
 def test_one_of_several_captions_is_drawn():
-    stage, picture = ClipStage(config(**TINY)), io.BytesIO()
+    stage, picture = ClipStage(config(model=TINY)), io.BytesIO()
     Image.new("RGB", (16, 16)).save(picture, "png")
     sample = {"__key__": "0", "png": picture.getvalue(), "captions.txt": b"a red ball\n\na ball\n"}
     expected = stage.tokenizer(["a red ball", "a ball"] * 2, 24)
@@ -155,7 +157,7 @@ def test_one_of_several_captions_is_drawn():
 def test_both_losses_fall(shards, tmp_path, started):
     _, model, losses = started
     assert losses[-1] < 0.9 * losses[0] and model.logit_bias is None
-    model, losses = train(shards, tmp_path / "run", 8, loss="sigmoid", **TINY)
+    model, losses = train(shards, tmp_path / "run", 8, loss="sigmoid", model=TINY)
     assert losses[-1] < 0.9 * losses[0] and -11 < model.logit_bias < -9
 
 
@@ -227,7 +229,7 @@ def test_pairs_of_texts_train_the_text_tower(shards, tmp_path, start):
 
 
 def test_a_scale_beyond_the_limit_is_taken_back(shards):
-    stage = ClipStage(config(**TINY))
+    stage = ClipStage(config(model=TINY))
     stage.model.logit_scale.data.fill_(9.0)
     draw = torch.Generator().manual_seed(0)
     pixels, tokens = torch.randn(4, 3, 16, 16, generator=draw), torch.randint(300, (4, 24), generator=draw)
@@ -239,39 +241,66 @@ def test_a_scale_beyond_the_limit_is_taken_back(shards):
     )
 
 
+class Crash(Exception):
+    pass
+
+
+def test_resuming_after_a_crash_repeats_the_uninterrupted_run(shards, tmp_path, started):
+    class Crashing(ClipStage):
+        calls = 0
+
+        def loss(self, *arguments):
+            self.calls += 1
+            if self.calls == 6:
+                raise Crash
+            return super().loss(*arguments)
+
+    recipe = config(7, start_from=str(started[0]), train="lora", lora_rank=2, chunk=6)
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    fit(ClipStage(recipe), recipe, shards, whole)
+    with pytest.raises(Crash):
+        fit(Crashing(recipe), recipe, shards, broken)
+    assert not (broken / "checkpoints" / "step-00000006").exists()
+    fit(ClipStage(recipe), recipe, shards, broken, resume=True)
+    models = [
+        ClipModel.from_pretrained(out / "model", dtype=torch.float32).encoder for out in (whole, broken)
+    ]
+    assert same(*models) == set(models[0].state_dict())
+
+
 @pytest.mark.parametrize(
-    ("model", "says"),
+    ("stage", "says"),
     [
-        ({"vision_witdh": 1}, "unknown key 'vision_witdh'"),
-        ({"loss": "softmax"}, "loss must be one of contrastive, sigmoid, not 'softmax'"),
-        ({"pairs": "image-image"}, "pairs must be one of image-text, text-text"),
-        ({"chunk": -1}, "chunk must be a number of pairs"),
-        ({"chunk": "all"}, "chunk must be a number of pairs"),
-        ({"interpolate": 2, "start_from": "x"}, r"interpolate must be a number from 0 .* not 2"),
-        ({"interpolate": 0.5}, "interpolate: 0.5 needs a trained model .* add start_from"),
-        ({"train": "text"}, "train: text needs a trained model"),
-        ({"vision_width": 30}, "does not make a ClipEncoder"),
-        (
-            {"vision_layers": [1, 1, 1, 1], "vision_patch_size": None, "image_resolution": 32, "chunk": 8},
-            "batch norm",
-        ),
+        ({"chanks": 1}, r"chanks\n.*not permitted"),
+        ({"loss": "softmax"}, r"loss\n.*'contrastive' or 'sigmoid'"),
+        ({"chunk": -1}, r"chunk\n.*greater than or equal to 0"),
+        ({"interpolate": 2, "start_from": "x"}, r"interpolate\n.*less than or equal to 1"),
+        ({"interpolate": 0.5}, "need a trained model .* add start_from"),
+        ({"train": "text"}, "need a trained model"),
+        ({"train": "images", "start_from": "x"}, r"train\n.*'all', 'text' or 'lora'"),
     ],
 )
-def test_recipes_that_make_no_sense(model, says):
+def test_stages_that_make_no_sense(stage, says):
     with pytest.raises(ValueError, match=says):
-        ClipStage(config(**{**TINY, **model}))
+        ClipStage(config(model=TINY, **stage))
+
+
+def test_models_that_make_no_sense():
+    with pytest.raises(TypeError, match="vision_witdh"):
+        ClipStage(config(model={**TINY, "vision_witdh": 1}))
+    resnet = {"vision_layers": [1, 1, 1, 1], "vision_patch_size": None, "image_resolution": 32}
+    with pytest.raises(ValueError, match="batch norm"):
+        ClipStage(config(model=TINY | resnet, chunk=8))
 
 
 def test_starts_that_do_not_fit(start, tmp_path):
     folder = str(start[0])
-    for model, says in (
-        ({"train": "images"}, "train must be one of all, text, lora, not 'images'"),
-        ({"train": "lora", "lora_rank": 0}, "lora_rank must be a whole number"),
-        ({"vision_width": 48}, "has vision_width 32, but model: in the recipe says 48"),
+    for changes, says in (
+        ({"model": {"vision_width": 48}}, "has vision_width 32, but model: in the recipe says 48"),
         ({"tokenizer": "openai"}, "another tokenizer"),
     ):
         with pytest.raises(ValueError, match=says):
-            ClipStage(config(start_from=folder, **model))
+            ClipStage(config(start_from=folder, **changes))
     with pytest.raises(FileNotFoundError, match="none"):
         ClipStage(config(start_from=str(tmp_path / "none")))
     with pytest.raises(ValueError, match="drop micro_batch"):

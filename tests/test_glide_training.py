@@ -110,35 +110,61 @@ def test_masks_hide_one_box_or_everything(n, side, share, seed):
         assert hidden.sum() == rows.sum() * columns.sum() > 0
 
 
-def test_from_shards_to_a_picture(tmp_path):
-    write_shards("train", 12, tmp_path / "data", workers=1)
-    shards = str(tmp_path / "data" / "shard-00000.tar")
-    config = TrainConfig(steps=2, batch_size=4, learning_rate=1e-3, validation_samples=4, model=TINY)
-    folder = fit(GlideStage(config), config, shards, tmp_path / "run")
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    write_shards("train", 12, folder, workers=1)
+    return str(folder / "shard-00000.tar")
+
+
+def config(**changes):
+    values = {"steps": 2, "batch_size": 4, "learning_rate": 1e-3, "validation_samples": 4, "model": TINY}
+    return TrainConfig(**values | changes)
+
+
+def test_from_shards_to_a_picture(shards, tmp_path):
+    folder = fit(GlideStage(config()), config(), shards, tmp_path / "run")
     picture = pipeline("text-to-image", folder)("a red chair", seed=0, num_inference_steps=2).images[0]
     assert picture.size == (16, 16)
     assert (tmp_path / "run" / "samples" / "step-00000002.png").is_file()
-    again = TrainConfig(
-        steps=1,
-        batch_size=4,
-        learning_rate=1e-3,
-        validation_samples=4,
-        model={**TINY, "image_size": 32, "start_from": str(folder)},
-    )
+    again = config(model={**TINY, "image_size": 32}, stage={"start_from": str(folder)})
     trained = pipeline("text-to-image", folder, dtype=torch.float32).unet.state_dict()
     for name, weight in GlideStage(again).model.state_dict().items():
         assert torch.equal(weight, trained[name])
 
 
-def test_an_unknown_key_of_the_recipe_is_named():
-    config = TrainConfig(steps=1, batch_size=1, learning_rate=1e-3, model={**TINY, "chanel_mult": [1]})
-    with pytest.raises(ValueError, match="'chanel_mult'"):
-        GlideStage(config)
+class Crash(Exception):
+    pass
 
 
-def test_a_missing_start_is_named(tmp_path):
-    config = TrainConfig(
-        steps=1, batch_size=1, learning_rate=1e-3, model={**TINY, "start_from": str(tmp_path / "none")}
+def test_resuming_after_a_crash_repeats_the_uninterrupted_run(shards, tmp_path):
+    class Crashing(GlideStage):
+        calls = 0
+
+        def loss(self, *arguments):
+            self.calls += 1
+            if self.calls == 8:
+                raise Crash
+            return super().loss(*arguments)
+
+    recipe = config(
+        steps=5, micro_batch=2, checkpoint_every=2, validation_samples=0, stage={"snr_clamp": [0.02, 5]}
     )
-    with pytest.raises(FileNotFoundError, match="none holds no trained network"):
-        GlideStage(config)
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    fit(GlideStage(recipe), recipe, shards, whole)
+    with pytest.raises(Crash):
+        fit(Crashing(recipe), recipe, shards, broken)
+    assert [path.name for path in (broken / "checkpoints").iterdir()] == ["step-00000002"]
+    fit(GlideStage(recipe), recipe, shards, broken, resume=True)
+    unets = [pipeline("text-to-image", out / "model", dtype=torch.float32).unet for out in (whole, broken)]
+    ours, theirs = (unet.state_dict() for unet in unets)
+    assert all(torch.equal(weight, theirs[name]) for name, weight in ours.items())
+
+
+def test_what_is_wrong_in_a_recipe_is_named(tmp_path):
+    with pytest.raises(TypeError, match="'chanel_mult'"):
+        GlideStage(config(model={**TINY, "chanel_mult": [1]}))
+    with pytest.raises(ValueError, match=r"drop_txt\n.*not permitted"):
+        GlideStage(config(stage={"drop_txt": 0.1}))
+    with pytest.raises(OSError, match="none"):
+        GlideStage(config(stage={"start_from": str(tmp_path / "none")}))

@@ -1,52 +1,60 @@
-"""Checkpoints that are whole or absent: written beside their place, flushed to disk, renamed."""
+"""Checkpoints that are whole or absent, written by all processes of a run and read by any number of them.
+
+They are `torch.distributed.checkpoint`'s, in its safetensors layout: each process writes what it holds, and no file
+holds pickled code.
+"""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from collections.abc import Callable
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+import torch.distributed.checkpoint as dcp
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+
+from ..weights.write_whole import write_whole
 
 
-def write_folder(folder: Path, write: Callable[[Path], object]) -> None:
-    """Make `folder` by `write(beside)`, flush it to disk and rename it into place of what was there."""
-    beside = folder.with_name(f".{folder.name}.partial")
-    _discard(beside)
-    beside.mkdir(parents=True)
-    write(beside)
-    for path in [*beside.rglob("*"), beside]:
-        _flush(path)
-    _discard(folder)
-    beside.rename(folder)
-    _flush(folder.parent)
+@contextmanager
+def write_together(target: Path) -> Iterator[Path]:
+    """`write_whole` for all processes at once: one path for all, renamed when the last of them has written.
 
-
-def write_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Make `path` by `write(beside)` and rename it into place."""
-    beside = path.with_name(f".{path.stem}.partial{path.suffix}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write(beside)
-    _flush(beside)
-    beside.replace(path)
+    `target` must be in a folder that all of them see.
+    """
+    state = PartialState()
+    if state.is_main_process:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with write_whole(target) as beside:
+            broadcast_object_list([str(beside)])
+            yield beside
+            state.wait_for_everyone()
+    else:
+        path: list[Any] = [None]
+        broadcast_object_list(path)
+        yield Path(path[0])
+        state.wait_for_everyone()
+    state.wait_for_everyone()  # nobody goes on before it has been renamed
 
 
 def save(folder: Path, step: int, tensors: dict[str, torch.Tensor], facts: dict[str, Any], keep: int) -> None:
-    """Write checkpoint `step` into `folder` and leave the newest `keep` there."""
-
-    def write(beside: Path) -> None:
-        plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        save_file(plain, beside / "state.safetensors")
-        (beside / "facts.json").write_text(json.dumps({"step": step, **facts}, indent=1), encoding="utf-8")
-
-    write_folder(folder / f"step-{step:08d}", write)
-    for path in existing(folder)[:-keep]:
-        _discard(path)
+    """Write checkpoint `step` into `folder` and leave the newest `keep` there. Every process must call it."""
+    with write_together(folder / f"step-{step:08d}") as beside, _alone_without_a_warning() as alone:
+        packed = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+        writer = dcp.HuggingFaceStorageWriter(str(beside), save_distributed=True)
+        dcp.save(packed, storage_writer=writer, no_dist=alone)
+        if PartialState().is_main_process:
+            text = json.dumps({"step": step, **facts}, indent=1)
+            (beside / "facts.json").write_text(text, encoding="utf-8")
+    if PartialState().is_main_process:
+        for path in existing(folder)[:-keep]:
+            shutil.rmtree(path)
 
 
 def existing(folder: Path) -> list[Path]:
@@ -54,28 +62,25 @@ def existing(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*"))
 
 
-def load(checkpoint: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Tensors (on the CPU) and facts of a checkpoint. Raises ValueError if a file is missing or damaged."""
-    try:
-        facts = json.loads((checkpoint / "facts.json").read_text(encoding="utf-8"))
-        return load_file(checkpoint / "state.safetensors"), facts
-    except (OSError, ValueError, SafetensorError) as error:
-        raise ValueError(
-            f"The checkpoint {checkpoint} is damaged ({error}); delete it to resume from the one before."
-        ) from None
+def read_facts(checkpoint: Path) -> dict[str, Any]:
+    """What `save` was told beside the tensors, and the step."""
+    return json.loads((checkpoint / "facts.json").read_text(encoding="utf-8"))
 
 
-def _discard(folder: Path) -> None:
-    if folder.exists():  # renamed first, so that a kill in between leaves no half-deleted checkpoint
-        doomed = folder.with_name(f".{folder.name.strip('.')}.old")
-        shutil.rmtree(doomed, ignore_errors=True)
-        folder.rename(doomed)
-        shutil.rmtree(doomed)
+def load(checkpoint: Path, tensors: dict[str, torch.Tensor]) -> None:
+    """Fill `tensors`, sharded or not, with those of the checkpoint. Raises ValueError if they are others."""
+    reader = dcp.HuggingFaceStorageReader(str(checkpoint))
+    saved = reader.read_metadata().state_dict_metadata
+    shapes = {name: tuple(getattr(entry, "size", ())) for name, entry in saved.items()}
+    if shapes != {name: tuple(tensor.shape) for name, tensor in tensors.items()}:
+        raise ValueError(f"{checkpoint} is of another network; resume with the model it was trained with.")
+    with _alone_without_a_warning() as alone:
+        dcp.load(tensors, storage_reader=reader, no_dist=alone)
 
 
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+@contextmanager
+def _alone_without_a_warning() -> Iterator[bool]:
+    """Whether this is the only process, which torch takes for an oversight and warns of."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.distributed is disabled, unavailable or uninitialized")
+        yield PartialState().num_processes == 1

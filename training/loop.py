@@ -10,10 +10,10 @@ twice the accumulation. accelerate gives device, processes, averaged gradients, 
 from __future__ import annotations
 
 import copy
-import dataclasses
 import math
 import os
 import random
+import shutil
 import signal
 import threading
 import time
@@ -24,13 +24,17 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DistributedType
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from tqdm import tqdm
 
+from ..weights.write_whole import write_whole
 from . import checkpoint
 from .config import TrainConfig
 from .data import load, shuffled, split
 from .precision import InDtype, resolve_dtype
 from .record import Means, Record
+from .sharding import shard, whole
 from .shards import Shards
 from .stage import Stage
 
@@ -75,27 +79,38 @@ class _Run:
         self.accelerator.gradient_accumulation_steps = len(self.units)
         self.train_numbers, self.held_numbers = split(len(shards), config.validation_samples, config.seed)
 
-        stage.model.to(self.accelerator.device).train()
-        self.dtype = resolve_dtype(config.precision, self.accelerator.device)
+        device = self.accelerator.device
+        for module in stage.frozen:
+            module.to(device).eval().requires_grad_(False)
+        stage.model.to(device).train()
+        self.dtype = resolve_dtype(config.precision, device)
+        forward = InDtype(stage.model, self.dtype)
+        asked = self.accelerator.distributed_type == DistributedType.FSDP  # by accelerate's own configuration
+        self.sharded = asked or (config.shard and processes > 1)
+        self.forward = shard(forward, device) if self.sharded else self.accelerator.prepare_model(forward)
         self.trained = {name: p for name, p in stage.model.named_parameters() if p.requires_grad}
-        matrices = [p for p in self.trained.values() if p.ndim > 1]
-        others = [p for p in self.trained.values() if p.ndim <= 1]
-        groups = [
-            {"params": matrices, "weight_decay": config.weight_decay},
-            {"params": others, "weight_decay": 0},
-        ]
-        optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
-        from diffusers.training_utils import EMAModel  # seconds: it imports all of diffusers' networks
-
-        self.ema = EMAModel(
-            stage.model.parameters(), decay=config.ema_decay, use_ema_warmup=True, power=3 / 4, foreach=True
-        )
-        self.forward, self.optimizer = self.accelerator.prepare(InDtype(stage.model, self.dtype), optimizer)
+        self.averages = {name: p.detach().clone() for name, p in stage.model.named_parameters()}
+        self.optimizer = self._make_optimizer()
         self.record = Record(self.accelerator, out)
         self.step = 0
 
+    def _make_optimizer(self) -> torch.optim.AdamW:
+        """Matrices decay, vectors do not, nor do scalars, which are apart because they are never sharded."""
+        kinds: list[list[torch.nn.Parameter]] = [[], [], []]
+        for parameter in self.trained.values():
+            kinds[min(parameter.ndim, 2)].append(parameter)
+        decays = (0, 0, self.config.weight_decay)
+        groups = [{"params": some, "weight_decay": decay} for some, decay in zip(kinds, decays, strict=True)]
+        return torch.optim.AdamW([group for group in groups if group["params"]], fused=True)
+
     def fit(self) -> Path:
         self._restore()
+        if self.accelerator.is_main_process:
+            for half in [
+                *self.out.glob(".model.*"),
+                *self.out.glob("checkpoints/.step-*"),
+            ]:  # of a killed run
+                shutil.rmtree(half)
         self.accelerator.wait_for_everyone()
         self.record.open(self.step, self.config)
         self._start_counting()
@@ -138,16 +153,27 @@ class _Run:
                     self.forward, batch, self._generator(TRAINING, self.step, unit)
                 )
                 self.accelerator.backward(loss)
-                self.means.add({"loss": loss, **metrics})
-                if self.accelerator.sync_gradients:
-                    limit = self.config.clip or math.inf
-                    norm = self.accelerator.clip_grad_norm_(self.trained.values(), limit)
-                    self.means.add({"gradient_norm": norm})
-                self.optimizer.step()
-                self.optimizer.zero_grad()
-        self.ema.step(self.stage.model.parameters())
+            self.means.add({"loss": loss, **metrics})
+        self.means.add({"gradient_norm": self._limit_gradient()})
+        self.optimizer.step()
+        self.optimizer.zero_grad()
         self.step += 1
         self.count += 1
+        decay = min(self.config.ema_decay, 1 - self.step**-0.75)  # early on the average forgets sooner
+        for average, parameter in zip(self.averages.values(), self.stage.model.parameters(), strict=True):
+            average.lerp_(parameter.detach(), 1 - decay)
+
+    def _limit_gradient(self) -> torch.Tensor:
+        """Scale the gradient down to the norm that the recipe allows; returns the norm that it had."""
+        groups = [[p for p in g["params"] if p.grad is not None] for g in self.optimizer.param_groups]
+        if self.sharded:
+            for scalar in (p for some in groups for p in some if p.ndim == 0):
+                scalar.grad = self.accelerator.reduce(scalar.grad, "mean")
+        norms = [whole(get_total_norm([p.grad for p in some])) for some in groups if some]
+        norm = torch.stack(norms).norm()
+        for some in groups:
+            clip_grads_with_norm_(some, self.config.max_gradient_norm or math.inf, norm)
+        return norm
 
     def _generator(self, purpose: int, step: int, unit: int) -> torch.Generator:
         """The noise of one micro-batch; also seeds the global generators (dropout), differently."""
@@ -195,11 +221,12 @@ class _Run:
         self._start_counting()
         return {"loss": f"{means['loss']:.4f}", "samples/s": f"{speed:.1f}"}
 
+    @torch.no_grad()
     def _averaged(self, dtype: torch.dtype) -> torch.nn.Module:
+        """The network with its averaged weights, whole, in every process."""
+        weights = {name: whole(average).to(dtype) for name, average in self.averages.items()}
         model = copy.deepcopy(self.stage.model)
-        self.ema.copy_to(model.parameters())
-        for parameter in model.parameters():
-            parameter.data = parameter.data.to(dtype)
+        model.load_state_dict(weights, strict=False, assign=True)  # not strict: buffers stay as they are
         return model.eval().requires_grad_(False)
 
     @torch.no_grad()
@@ -209,9 +236,7 @@ class _Run:
         if not held:
             return
         units = [held[i : i + self.micro] for i in range(0, len(held), self.micro)]
-        rounds = math.ceil(
-            len(units) / processes
-        )  # a process without a unit of its own repeats one, weightless
+        rounds = math.ceil(len(units) / processes)  # who has no unit left repeats one that does not count
         mine = range(self.accelerator.process_index, rounds * processes, processes)
         forward, means = InDtype(self._averaged(self.dtype), self.dtype), Means()
         batches = load(self.shards, self.stage.prepare, (units[i % len(units)] for i in mine))
@@ -224,18 +249,19 @@ class _Run:
 
     @torch.no_grad()
     def _draw(self) -> None:
-        if self.accelerator.is_main_process:
-            sheet = self.stage.samples(self._averaged(self.dtype))
-            if sheet is not None:
-                checkpoint.write_file(self.out / "samples" / f"step-{self.step:08d}.png", sheet.save)
+        averaged = self._averaged(self.dtype)
+        if self.accelerator.is_main_process and (sheet := self.stage.samples(averaged)) is not None:
+            path = self.out / "samples" / f"step-{self.step:08d}.png"
+            path.parent.mkdir(exist_ok=True)
+            with write_whole(path) as beside:
+                sheet.save(beside)
         self.accelerator.wait_for_everyone()
 
     def _tensors(self) -> dict[str, torch.Tensor]:
         """Everything that a step changes, by name: the very tensors, so that loading is copying into them."""
         model = self.stage.model
         tensors = {f"model/{name}": t for name, t in [*model.named_parameters(), *model.named_buffers()]}
-        averages = zip(model.named_parameters(), self.ema.shadow_params, strict=True)
-        tensors |= {f"ema/{name}": average for (name, _), average in averages}
+        tensors |= {f"ema/{name}": average for name, average in self.averages.items()}
         for name, parameter in self.trained.items():
             state = self.optimizer.state[parameter]
             if not state:  # AdamW makes its state at its first step; loading must precede that
@@ -246,30 +272,26 @@ class _Run:
         return tensors
 
     def _save(self) -> None:
+        averaged = self._averaged(torch.float32)
         if self.accelerator.is_main_process:
-            averaged = self._averaged(torch.float32)
-            checkpoint.write_folder(self.out / "model", lambda folder: self.stage.save(averaged, folder))
-            # The checkpoint last: where there is one, its model is there too.
-            facts = {"config": dataclasses.asdict(self.config), "data": self.shards.fingerprint()}
-            checkpoint.save(self.out / "checkpoints", self.step, self._tensors(), facts, self.config.keep)
-        self.accelerator.wait_for_everyone()
+            with write_whole(self.out / "model") as beside:
+                beside.mkdir()
+                self.stage.save(averaged, beside)
+        # The checkpoint last: where there is one, its model is there too.
+        facts = {"config": self.config.model_dump(mode="json"), "data": self.shards.fingerprint()}
+        checkpoint.save(self.out / "checkpoints", self.step, self._tensors(), facts, self.config.keep)
 
     @torch.no_grad()
     def _restore(self) -> None:
         found = checkpoint.existing(self.out / "checkpoints")
         if not found:
             return
-        saved, facts = checkpoint.load(found[-1])
+        facts = checkpoint.read_facts(found[-1])
         self.config.check_resumes(facts["config"])
         if facts["data"] != self.shards.fingerprint():
             raise ValueError(f"{found[-1]} was trained on other data; resume with the same shards.")
-        tensors = self._tensors()
-        shapes = ({name: t.shape for name, t in some.items()} for some in (saved, tensors))
-        if next(shapes) != next(shapes):
-            raise ValueError(f"{found[-1]} is of another network; resume with the model it was trained with.")
-        for name, tensor in tensors.items():
-            tensor.copy_(saved[name])
-        self.step = self.ema.optimization_step = facts["step"]
+        checkpoint.load(found[-1], self._tensors())
+        self.step = facts["step"]
 
 
 class _Interrupt:

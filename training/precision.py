@@ -12,13 +12,15 @@ import torch
 
 from ..layers.precision import best_dtype
 
+BATCH_NORMS = (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d, torch.nn.BatchNorm3d)
+
 
 class InDtype(torch.nn.Module):
     """`model` computing in `dtype` while its parameters and their gradients stay float32.
 
     Called like `model`. Floating inputs are cast, outputs come back as float32; buffers are left as they are.
     Activation checkpointing inside `model` must compute again with the weights that it had the first time, as
-    `clip/gradient_cache.py` does; left to itself it would find the float32 ones, and torch refuses that.
+    `clip/training/gradient_cache.py` does; left to itself it would find the float32 ones, and torch refuses that.
     """
 
     def __init__(self, model: torch.nn.Module, dtype: torch.dtype):
@@ -37,7 +39,7 @@ class InDtype(torch.nn.Module):
         return {
             f"{name}.{key}": parameter
             for name, module in self.model.named_modules()
-            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm)
+            if isinstance(module, BATCH_NORMS)
             for key, parameter in module.named_parameters(recurse=False)
         }
 

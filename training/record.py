@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ import torch
 import yaml
 from accelerate import Accelerator
 
-from . import checkpoint
+from ..weights.write_whole import write_whole
 from .config import TrainConfig
 
 
@@ -46,11 +45,13 @@ class Record:
         self.accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": step + 1}})
         if not self.accelerator.is_main_process:
             return
-        recipe = yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True)
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        recipe = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
         lines = self.log.read_text(encoding="utf-8").splitlines(keepends=True) if self.log.exists() else []
         kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
         for path, text in ((self.log.with_name("config.yaml"), recipe), (self.log, "".join(kept))):
-            checkpoint.write_file(path, lambda beside, text=text: beside.write_text(text, encoding="utf-8"))
+            with write_whole(path) as beside:
+                beside.write_text(text, encoding="utf-8")
 
     def write(self, step: int, values: dict[str, float]) -> None:
         self.accelerator.log(values, step=step)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,7 +17,11 @@ class Stage(Protocol):
     """
 
     model: torch.nn.Module
-    """The network, float32 parameters on the CPU, in the memory format it trains in."""
+    """What is trained: float32 parameters on the CPU, the same in every process, in the memory format it trains in."""
+
+    frozen: Sequence[torch.nn.Module]
+    """What `loss` and `samples` also compute with, such as an encoder of texts: moved to the device beside `model`, in
+    eval mode and without gradients, and in no checkpoint. It must be the same again when the run is resumed."""
 
     def prepare(self, sample: dict[str, Any]) -> dict[str, Any]:
         """Decode one raw sample (`{"__key__": …, "png": bytes, "txt": bytes, …}`) to arrays or tensors.

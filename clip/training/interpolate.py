@@ -29,7 +29,8 @@ def interpolate(start: ClipEncoder, tuned: ClipEncoder, alpha: float) -> ClipEnc
     outside of 0 to 1, for encoders of different layouts, and for those that compute or see pictures differently.
     Source: WiSE-FT (Wortsman et al. 2022), section 3.
     """
-    check_share(alpha)
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha must be a number from 0 (the start) to 1 (the trained), not {alpha!r}")
     for entry in COMPUTED:
         ours, theirs = _plain(start.config[entry]), _plain(tuned.config[entry])
         if ours != theirs:
@@ -55,9 +56,3 @@ def interpolate(start: ClipEncoder, tuned: ClipEncoder, alpha: float) -> ClipEnc
 def _plain(value: object) -> object:
     """A value of a config; from a file its tuples come back as lists."""
     return list(value) if isinstance(value, (tuple, list)) else value
-
-
-def check_share(alpha: object) -> None:
-    """Raise ValueError unless alpha is a number from 0 to 1."""
-    if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not 0 <= alpha <= 1:
-        raise ValueError(f"interpolate must be a number from 0 (the start) to 1 (the trained), not {alpha!r}")

@@ -6,6 +6,8 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor, Partial, Shard
 
 
 def contrastive_loss(
@@ -42,23 +44,11 @@ def pair_logits(images: Tensor, texts: Tensor, scale: Tensor | float, bias: Tens
 def gathered(x: Tensor) -> Tensor:
     """The rows of all processes, [processes · N, D], in the order of their ranks; every process must bring N.
 
-    For a loss that every process computes on the whole batch. Its gradient on a parameter, averaged over the
-    processes as DistributedDataParallel does, is then that of one process with the whole batch.
+    For a loss that every process computes on the whole batch. Backward adds up the gradients of all these equal
+    losses, so that the mean over processes, which the training takes, is the gradient of one of them.
     Without gradients x comes back as it is: what is only looked at need not be of equal length everywhere.
     """
-    alone = not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1
-    return x if alone or not torch.is_grad_enabled() else _Gather.apply(x)  # pyright: ignore[reportReturnType]
-
-
-class _Gather(torch.autograd.Function):
-    """All computed the same loss, so the sum of the gradients that they have for my rows is theirs times as many."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
-        parts = [torch.empty_like(x) for _ in range(dist.get_world_size())]
-        dist.all_gather(parts, x.contiguous())
-        return torch.cat(parts)
-
-    @staticmethod
-    def backward(ctx, *gradients: Tensor) -> Tensor:
-        return gradients[0].chunk(dist.get_world_size())[dist.get_rank()] * dist.get_world_size()
+    if not (dist.is_available() and dist.is_initialized() and torch.is_grad_enabled()):
+        return x
+    mesh = init_device_mesh(x.device.type, (dist.get_world_size(),))
+    return DTensor.from_local(x, mesh, [Shard(0)]).full_tensor(grad_placements=[Partial()])

@@ -1,13 +1,13 @@
 """CLIP as a stage of training: pairs go in, the contrastive loss of the whole batch comes out."""
 
 import copy
-import inspect
 import io
 import math
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt, model_validator
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -17,30 +17,18 @@ from ..model import ClipModel
 from ..preprocess import Preprocess, open_picture
 from ..tokenizer import ClipTokenizer
 from .fine_tuning import choose_trained, merged
-from .interpolate import check_share, interpolate
+from .interpolate import interpolate
 from .loss import contrastive_loss, gathered, sigmoid_loss
 
 TOYBOX_TOKENIZER = Path(__file__).parents[2] / "toybox" / "tokenizer.json"
 LOSSES = {"contrastive": contrastive_loss, "sigmoid": sigmoid_loss}
-PAIRS = ("image-text", "text-text")
 CAPTIONS = 4  # of one picture, at most
 PICTURES = ("png", "jpg", "jpeg", "webp")
-_OWN_KEYS = {
-    "tokenizer": None,
-    "start_from": None,
-    "loss": "contrastive",
-    "pairs": "image-text",
-    "chunk": 0,
-    "train": "all",
-    "lora_rank": 8,
-    "interpolate": None,
-}
 
 
-class ClipStage:
-    """Trains ClipEncoder on pairs. Source: CLIP (Radford et al. 2021), section 2.3.
+class ClipTraining(BaseModel, title="stage: of a CLIP recipe", extra="forbid", frozen=True):
+    """How CLIP is trained.
 
-    The recipe's `model:` holds ClipEncoder's arguments and
     loss: "contrastive", or "sigmoid" (SigLIP, Zhai et al. 2023), for which the model gets a bias if it has none;
     pairs: "image-text" (`.png`, `.jpg` or `.webp`, and `.txt`, or `.captions.txt` with several, one a line, of which
     one is drawn each time, from the first 4) or "text-text" (`.query.txt` and `.txt`), for search
@@ -52,37 +40,60 @@ class ClipStage:
     start_from: what ClipModel.from_pretrained takes; layout and tokenizer are then its own and need not be given;
     train: "all", "text" (the image tower is locked) or "lora" (adapters of `lora_rank`, merged when saved);
     interpolate: what is saved has this share of the way from the start's weights to the trained ones (WiSE-FT).
-    A batch is compared as a whole, over all processes: leave `micro_batch` alone.
-    Raises ValueError on unknown keys and on values that do not go together.
     """
 
+    loss: Literal["contrastive", "sigmoid"] = "contrastive"
+    pairs: Literal["image-text", "text-text"] = "image-text"
+    chunk: NonNegativeInt = 0
+    tokenizer: str | None = None
+    start_from: str | None = None
+    train: Literal["all", "text", "lora"] = "all"
+    lora_rank: PositiveInt = 8
+    interpolate: Annotated[float, Field(ge=0, le=1)] | None = None
+
+    @model_validator(mode="after")
+    def _starts_somewhere(self) -> "ClipTraining":
+        if not self.start_from and (self.train != "all" or self.interpolate is not None):
+            raise ValueError("train and interpolate need a trained model to go on from; add start_from:.")
+        return self
+
+
+class ClipStage:
+    """Trains ClipEncoder on pairs. Source: CLIP (Radford et al. 2021), section 2.3.
+
+    The recipe's `model:` holds ClipEncoder's arguments without vocab_size, and its `stage:` what ClipTraining says.
+    A batch is compared as a whole, over all processes: leave `micro_batch` alone.
+    Raises ValueError for values that do not go together, and what ClipEncoder and ClipTraining raise.
+    """
+
+    frozen = ()
+
     def __init__(self, config: TrainConfig):
-        self.settings = settings = _checked({**_OWN_KEYS, **config.model})
+        self.settings = settings = ClipTraining.model_validate(config.stage)
         if config.micro_batch:
             raise ValueError(
                 "CLIP compares a batch as a whole; drop micro_batch from the recipe. "
-                "To save memory, give chunk under model:."
+                "To save memory, give chunk under stage:."
             )
-        layout = {key: value for key, value in config.model.items() if key not in _OWN_KEYS}
         torch.manual_seed(config.seed)
-        made = _started(settings, layout) if settings["start_from"] else _new(settings, layout)
-        self.model, self.tokenizer = made
-        if settings["chunk"] and not isinstance(self.model.config["vision_layers"], int):
+        make = _started if settings.start_from else _new
+        self.model, self.tokenizer = make(settings, config.model)
+        if settings.chunk and not isinstance(self.model.config["vision_layers"], int):
             raise ValueError("chunk: a ResNet's batch norm sees the whole batch; drop chunk, or train a ViT.")
-        self.start = copy.deepcopy(self.model) if settings["interpolate"] is not None else None
-        if settings["loss"] == "sigmoid" and self.model.logit_bias is None:
+        self.start = copy.deepcopy(self.model) if settings.interpolate is not None else None
+        if settings.loss == "sigmoid" and self.model.logit_bias is None:
             self.model.register_parameter("logit_bias", nn.Parameter(torch.tensor(-10.0)))
             self.model.register_to_config(logit_bias=True)
-        choose_trained(self.model, settings["train"], settings["lora_rank"])
-        if settings["pairs"] == "text-text":
+        choose_trained(self.model, settings.train, settings.lora_rank)
+        if settings.pairs == "text-text":
             self.model.visual.requires_grad_(False)
         self.preprocess = Preprocess.from_config(self.model.config)
-        if settings["train"] == "all" and settings["pairs"] == "image-text":
+        if settings.train == "all" and settings.pairs == "image-text":
             self.flops_per_sample = 3 * self._forward_flops()
 
     def prepare(self, sample: dict[str, Any]) -> dict[str, Any]:
         """A raw sample -> tokens [captions, context_length], and other_tokens alike or pixels [3, side, side]."""
-        if self.settings["pairs"] == "text-text":
+        if self.settings.pairs == "text-text":
             answer, query = ([sample[kind].decode()] for kind in ("txt", "query.txt"))
             return {"tokens": self._tokens(answer), "other_tokens": self._tokens(query)}
         kind = next((kind for kind in PICTURES if kind in sample), "png")
@@ -96,16 +107,14 @@ class ClipStage:
         """The loss of a batch, how often the right text is the nearest, and the temperature."""
         if not any(p.requires_grad for p in self.model.visual.parameters()):
             self.model.visual.eval()  # a locked tower's batch norm stays as it is, too
-        with (
-            torch.no_grad()
-        ):  # a step beyond the limit, where the clamped scale has no gradient, is taken back
+        with torch.no_grad():  # beyond the limit the clamped scale would have no gradient to come back by
             self.model.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
         pairs = {name: _drawn(some, generator) if some.dim() == 3 else some for name, some in batch.items()}
-        first, texts, scale, bias = model(**pairs, chunk=self.settings["chunk"])
+        first, texts, scale, bias = model(**pairs, chunk=self.settings.chunk)
         first, texts = gathered(first), gathered(texts)
         right = (first @ texts.T).argmax(1) == torch.arange(len(first), device=first.device)
         metrics = {"right_caption": right.float().mean(), "logit_scale": scale}
-        return LOSSES[self.settings["loss"]](first, texts, scale, bias), metrics
+        return LOSSES[self.settings.loss](first, texts, scale, bias), metrics
 
     def samples(self, model):
         """Nothing to look at yet."""
@@ -115,7 +124,7 @@ class ClipStage:
         """Write network and tokenizer as `ClipModel.from_pretrained` reads them."""
         model = merged(model)
         if self.start is not None:
-            model = interpolate(self.start, model, self.settings["interpolate"])
+            model = interpolate(self.start, model, self.settings.interpolate)
         ClipModel(model, self.tokenizer).save_pretrained(folder)
 
     def _tokens(self, texts: list[str]) -> torch.Tensor:
@@ -136,44 +145,18 @@ def _drawn(tokens: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return tokens[torch.arange(len(tokens), device=tokens.device), which]
 
 
-def _checked(settings: dict[str, Any]) -> dict[str, Any]:
-    """The stage's own settings. Raises ValueError naming the key that is unknown, wrong, or asks for another one."""
-    known = set(inspect.signature(ClipEncoder.__init__).parameters) - {"self", "vocab_size"} | set(_OWN_KEYS)
-    if unknown := sorted(map(str, set(settings) - known)):
-        names = ", ".join(sorted(known))
-        raise ValueError(f"unknown key {unknown[0]!r} under model: in the recipe; known are {names}.")
-    for key, choices in (("loss", tuple(LOSSES)), ("pairs", PAIRS)):
-        if settings[key] not in choices:
-            raise ValueError(f"{key} must be one of {', '.join(choices)}, not {settings[key]!r}.")
-    chunk = settings["chunk"]
-    if isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 0:
-        raise ValueError(f"chunk must be a number of pairs, or 0 for all at once, not {chunk!r}.")
-    if settings["interpolate"] is not None:
-        check_share(settings["interpolate"])
-    if not settings["start_from"]:
-        for key in ("train", "interpolate"):
-            if settings[key] != _OWN_KEYS[key]:
-                raise ValueError(
-                    f"{key}: {settings[key]} needs a trained model to go on from; add start_from:."
-                )
-    return {key: settings[key] for key in _OWN_KEYS}
-
-
-def _new(settings: dict[str, Any], layout: dict[str, Any]) -> tuple[ClipEncoder, ClipTokenizer]:
-    tokenizer = _tokenizer(settings["tokenizer"] or "toybox")
-    if sigmoid := settings["loss"] == "sigmoid":
+def _new(settings: ClipTraining, layout: dict[str, Any]) -> tuple[ClipEncoder, ClipTokenizer]:
+    tokenizer = _tokenizer(settings.tokenizer or "toybox")
+    if sigmoid := settings.loss == "sigmoid":
         layout = {"logit_bias": True, **layout}
-    try:
-        encoder = ClipEncoder(**layout, vocab_size=tokenizer.vocab_size)
-    except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
-        raise ValueError(f"model: in the recipe does not make a ClipEncoder: {error}.") from None
+    encoder = ClipEncoder(**layout, vocab_size=tokenizer.vocab_size)
     if sigmoid:
         nn.init.constant_(encoder.logit_scale, math.log(10))  # where SigLIP starts
     return encoder, tokenizer
 
 
-def _started(settings: dict[str, Any], layout: dict[str, Any]) -> tuple[ClipEncoder, ClipTokenizer]:
-    start = ClipModel.from_pretrained(settings["start_from"], dtype=torch.float32, device="cpu")
+def _started(settings: ClipTraining, layout: dict[str, Any]) -> tuple[ClipEncoder, ClipTokenizer]:
+    start = ClipModel.from_pretrained(settings.start_from, dtype=torch.float32, device="cpu")
     for key, wanted in layout.items():
         found = start.encoder.config[key]
         found, wanted = (list(v) if isinstance(v, (list, tuple)) else v for v in (found, wanted))
@@ -181,7 +164,7 @@ def _started(settings: dict[str, Any], layout: dict[str, Any]) -> tuple[ClipEnco
             raise ValueError(
                 f"start_from: {settings['start_from']} has {key} {found!r}, but model: in the recipe says {wanted!r}."
             )
-    tokenizer = _tokenizer(settings["tokenizer"]) if settings["tokenizer"] else start.tokenizer
+    tokenizer = _tokenizer(settings.tokenizer) if settings.tokenizer else start.tokenizer
     if tokenizer.vocab_size != start.encoder.config["vocab_size"]:
         raise ValueError(
             f"start_from: {settings['start_from']} was trained with another tokenizer; drop the key tokenizer."
