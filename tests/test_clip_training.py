@@ -2,7 +2,11 @@
 
 import io
 import json
+import os
+import subprocess
+import sys
 import tarfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -48,6 +52,7 @@ def config(steps=3, model=None, **stage):
         ema_decay=0.5,
         precision="float32",
         checkpoint_every=2,
+        shard=True,  # where there are several processes
         model=model or {},
         stage=stage,
     )
@@ -56,6 +61,7 @@ def config(steps=3, model=None, **stage):
 def train(shards, out, steps=3, **changes):
     """(the model that a run has saved, the losses on the way)."""
     recipe = config(steps, **changes)
+    out = Path(out)
     folder = fit(ClipStage(recipe), recipe, shards, out)
     rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     trained = ClipModel.from_pretrained(folder, dtype=torch.float32)
@@ -241,6 +247,22 @@ def test_a_scale_beyond_the_limit_is_taken_back(shards):
     )
 
 
+@pytest.mark.slow
+def test_two_processes_with_shards_and_chunks_repeat_one(shards, tmp_path):
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    subprocess.run(
+        [*launch, __file__, shards, str(tmp_path / "two")],
+        check=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    one, losses = train(shards, tmp_path / "one", 6, chunk=3, model=TINY)
+    rows = [json.loads(line) for line in (tmp_path / "two" / "log.jsonl").read_text().splitlines()]
+    assert [row["loss"] for row in rows if "loss" in row] == pytest.approx(losses, rel=1e-3)
+    two = ClipModel.from_pretrained(tmp_path / "two" / "model", dtype=torch.float32).encoder.state_dict()
+    for name, weight in one.encoder.state_dict().items():
+        torch.testing.assert_close(two[name], weight, rtol=1e-3, atol=1e-3)
+
+
 class Crash(Exception):
     pass
 
@@ -257,7 +279,8 @@ def test_resuming_after_a_crash_repeats_the_uninterrupted_run(shards, tmp_path, 
 
     recipe = config(7, start_from=str(started[0]), train="lora", lora_rank=2, chunk=6)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    fit(ClipStage(recipe), recipe, shards, whole)
+    rarely = recipe.model_copy(update={"checkpoint_every": 0})
+    fit(ClipStage(rarely), rarely, shards, whole)
     with pytest.raises(Crash):
         fit(Crashing(recipe), recipe, shards, broken)
     assert not (broken / "checkpoints" / "step-00000006").exists()
@@ -311,3 +334,7 @@ def test_missing_peft_is_said_in_one_sentence(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "peft", None)
     with pytest.raises(ValueError, match=r"maquette\[lora\]"):
         choose_trained(tiny_clip().encoder, "lora")
+
+
+if __name__ == "__main__":
+    train(*sys.argv[1:], 6, chunk=3, model=TINY)

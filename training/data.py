@@ -69,7 +69,6 @@ def _prepared(sample: dict[str, Any], prepare: Callable[[dict[str, Any]], dict[s
     try:
         return prepare(sample)
     except Exception as error:
-        where = f"Sample {sample['__key__']} of {sample['__url__']}"
-        missing = isinstance(error, KeyError)
-        what = f"it has no .{error.args[0]} file" if missing else str(error) or type(error).__name__
-        raise ValueError(f"{where} cannot be read: {what}.") from error
+        raise ValueError(
+            f"Sample {sample['__key__']} of {sample['__url__']} cannot be read: {error!r}"
+        ) from error

@@ -106,10 +106,8 @@ class _Run:
     def fit(self) -> Path:
         self._restore()
         if self.accelerator.is_main_process:
-            for half in [
-                *self.out.glob(".model.*"),
-                *self.out.glob("checkpoints/.step-*"),
-            ]:  # of a killed run
+            # What a killed run had begun to write.
+            for half in [*self.out.glob(".model.*"), *self.out.glob("checkpoints/.step-*")]:
                 shutil.rmtree(half)
         self.accelerator.wait_for_everyone()
         self.record.open(self.step, self.config)
@@ -223,8 +221,8 @@ class _Run:
 
     @torch.no_grad()
     def _averaged(self, dtype: torch.dtype) -> torch.nn.Module:
-        """The network with its averaged weights, whole, in every process."""
-        weights = {name: whole(average).to(dtype) for name, average in self.averages.items()}
+        """A copy of the network with its averaged weights, whole, in every process."""
+        weights = {name: whole(average).to(dtype, copy=True) for name, average in self.averages.items()}
         model = copy.deepcopy(self.stage.model)
         model.load_state_dict(weights, strict=False, assign=True)  # not strict: buffers stay as they are
         return model.eval().requires_grad_(False)

@@ -22,7 +22,8 @@ def shard(module: torch.nn.Module, device: torch.device) -> torch.nn.Module:
     """
     mesh = init_device_mesh(device.type, (PartialState().num_processes,))
     module.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
-    return fully_shard(module, mesh=mesh, ignored_params={p for p in module.parameters() if p.ndim == 0})
+    fully_shard(module, mesh=mesh, ignored_params={p for p in module.parameters() if p.ndim == 0})
+    return module
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:

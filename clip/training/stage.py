@@ -76,8 +76,9 @@ class ClipStage:
                 "To save memory, give chunk under stage:."
             )
         torch.manual_seed(config.seed)
-        make = _started if settings.start_from else _new
-        self.model, self.tokenizer = make(settings, config.model)
+        start = settings.start_from
+        made = _started(start, settings.tokenizer, config.model) if start else _new(settings, config.model)
+        self.model, self.tokenizer = made
         if settings.chunk and not isinstance(self.model.config["vision_layers"], int):
             raise ValueError("chunk: a ResNet's batch norm sees the whole batch; drop chunk, or train a ViT.")
         self.start = copy.deepcopy(self.model) if settings.interpolate is not None else None
@@ -123,8 +124,8 @@ class ClipStage:
     def save(self, model, folder: Path) -> None:
         """Write network and tokenizer as `ClipModel.from_pretrained` reads them."""
         model = merged(model)
-        if self.start is not None:
-            model = interpolate(self.start, model, self.settings.interpolate)
+        if self.start is not None and (share := self.settings.interpolate) is not None:
+            model = interpolate(self.start, model, share)
         ClipModel(model, self.tokenizer).save_pretrained(folder)
 
     def _tokens(self, texts: list[str]) -> torch.Tensor:
@@ -155,25 +156,23 @@ def _new(settings: ClipTraining, layout: dict[str, Any]) -> tuple[ClipEncoder, C
     return encoder, tokenizer
 
 
-def _started(settings: ClipTraining, layout: dict[str, Any]) -> tuple[ClipEncoder, ClipTokenizer]:
-    start = ClipModel.from_pretrained(settings.start_from, dtype=torch.float32, device="cpu")
+def _started(folder: str, tokenizer: str | None, layout: dict[str, Any]) -> tuple[ClipEncoder, ClipTokenizer]:
+    start = ClipModel.from_pretrained(folder, dtype=torch.float32, device="cpu")
     for key, wanted in layout.items():
-        found = start.encoder.config[key]
+        found = start.encoder.config.get(key)
         found, wanted = (list(v) if isinstance(v, (list, tuple)) else v for v in (found, wanted))
         if found != wanted:
             raise ValueError(
-                f"start_from: {settings['start_from']} has {key} {found!r}, but model: in the recipe says {wanted!r}."
+                f"start_from: {folder} has {key} {found!r}, but model: in the recipe says {wanted!r}."
             )
-    tokenizer = _tokenizer(settings.tokenizer) if settings.tokenizer else start.tokenizer
-    if tokenizer.vocab_size != start.encoder.config["vocab_size"]:
-        raise ValueError(
-            f"start_from: {settings['start_from']} was trained with another tokenizer; drop the key tokenizer."
-        )
+    read = _tokenizer(tokenizer) if tokenizer else start.tokenizer
+    if read.vocab_size != start.encoder.config["vocab_size"]:
+        raise ValueError(f"start_from: {folder} was trained with another tokenizer; drop the key tokenizer.")
     # Made anew: diffusers would write the start's path into the config of what comes of it.
     layout = {key: value for key, value in start.encoder.config.items() if not key.startswith("_")}
     encoder = ClipEncoder(**layout)
     encoder.load_state_dict(start.encoder.state_dict())
-    return encoder, tokenizer
+    return encoder, read
 
 
 def _tokenizer(name: str) -> ClipTokenizer:
