@@ -19,8 +19,8 @@ class InDtype(torch.nn.Module):
     """`model` computing in `dtype` while its parameters and their gradients stay float32.
 
     Called like `model`. Floating inputs are cast, outputs come back as float32; buffers are left as they are.
-    Activation checkpointing inside `model` must compute again with the weights that it had the first time, as
-    `clip/training/gradient_cache.py` does; left to itself it would find the float32 ones, and torch refuses that.
+    The cast weights exist during the call only. Activation checkpointing, which computes parts of `model` again in
+    the backward pass, must therefore keep them itself, as `clip/training/gradient_cache.py` does.
     """
 
     def __init__(self, model: torch.nn.Module, dtype: torch.dtype):
@@ -35,7 +35,7 @@ class InDtype(torch.nn.Module):
         return _cast(torch.func.functional_call(self.model, weights, args, kwargs), torch.float32)
 
     def _of_batch_norms(self) -> dict[str, torch.nn.Parameter]:
-        """Their parameters, as they are: torch wants them in the format of the running statistics, float32."""
+        """The parameters of batch norms, float32 as their running statistics are: torch wants one format for both."""
         return {
             f"{name}.{key}": parameter
             for name, module in self.model.named_modules()

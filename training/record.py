@@ -16,7 +16,7 @@ from .config import TrainConfig
 
 
 class Means:
-    """Weighted means of scalars, summed on their device: nothing waits for it before `over`."""
+    """Weighted means of scalars. They are summed on their device, so that a GPU is not waited for at each step."""
 
     def __init__(self) -> None:
         self._sums: dict[str, tuple[torch.Tensor, float]] = {}

@@ -15,11 +15,11 @@ from torch.utils.checkpoint import checkpoint
 
 
 def in_chunks(module: nn.Module, function: Callable[[Any, Tensor], Tensor], x: Tensor, chunk: int) -> Tensor:
-    """function(module, x), `chunk` rows of x at a time (0: all at once), for a function to which each row is its own.
+    """function(module, x), computed for `chunk` rows of x at a time (0: all at once).
 
-    Backward then holds the activations of one chunk, and the forward pass of each is computed twice. The second pass
-    has the weights of the first, also where they were lent to `module` for a call (`training/precision.py`). Batch
-    norm in training is no such function: its rows see each other.
+    No row's result may depend on other rows, which rules out batch norm in training. Backward holds the activations of
+    one chunk at a time and computes the forward pass of each a second time, with the weights that `module` has now,
+    even if they are cast copies that exist during this call only (`training/precision.py`).
     Source: Gao et al. 2021, "Scaling deep contrastive learning batch size under memory limited setup".
     """
     if not chunk or len(x) <= chunk:
@@ -36,7 +36,7 @@ def in_chunks(module: nn.Module, function: Callable[[Any, Tensor], Tensor], x: T
 
 
 class _Call(nn.Module):
-    """`functional_call` lends weights to a module's forward; this one's is any function of a module."""
+    """A module whose forward is `function`, because `functional_call` calls nothing but a module's forward."""
 
     def __init__(self, module: nn.Module, function: Callable[[Any, Tensor], Tensor]):
         super().__init__()

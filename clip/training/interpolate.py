@@ -8,7 +8,7 @@ import torch
 
 from ..encoder import ClipEncoder
 
-# What the shapes of weights do not tell, and weights learnt with one value mean nothing with another.
+# Settings that leave the shapes of the weights alone but not their meaning: both models must have the same.
 COMPUTED = (
     "activation",
     "vision_head_width",
