@@ -1,6 +1,5 @@
 """CLIP's losses: against open_clip's, run beside them, and shared by two processes against one."""
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -13,19 +12,12 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from maquette.clip.training.loss import contrastive_loss, gathered, sigmoid_loss
 from maquette.training.precision import InDtype
+from open_clip.loss import ClipLoss, SigLipLoss
 from tiny_models import tiny_clip
 from torch.nn.parallel import DistributedDataParallel
 
 LOSSES = {"contrastive": contrastive_loss, "sigmoid": sigmoid_loss}
-
-
-def open_clip_losses():
-    """open_clip/loss.py by itself: the package would import torchvision."""
-    spec = importlib.util.find_spec("open_clip")
-    path = Path(spec.submodule_search_locations[0], "loss.py")
-    module = importlib.util.module_from_spec(importlib.util.spec_from_file_location("open_clip_loss", path))
-    module.__spec__.loader.exec_module(module)
-    return {"contrastive": module.ClipLoss(), "sigmoid": module.SigLipLoss()}
+OPEN_CLIPS = {"contrastive": ClipLoss(), "sigmoid": SigLipLoss()}
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -33,7 +25,7 @@ def test_losses_and_gradients_equal_open_clips(name):
     draw = torch.Generator().manual_seed(0)
     raw = [torch.randn(n, 16, generator=draw) for n in (9, 9)]
     results = []
-    for loss in (LOSSES[name], open_clip_losses()[name]):
+    for loss in (LOSSES[name], OPEN_CLIPS[name]):
         leaves = [t.clone().requires_grad_() for t in [*raw, torch.tensor(14.3), torch.tensor(-4.0)]]
         value = loss(F.normalize(leaves[0]), F.normalize(leaves[1]), leaves[2], leaves[3])
         results.append([value, *torch.autograd.grad(value, leaves)])
