@@ -172,14 +172,14 @@ def test_a_locked_image_tower_stays_as_it_is(shards, tmp_path, start):
     after = train(shards, tmp_path / "run", 2, start_from=str(folder), train="text")[0]
     unchanged = same(before.encoder, after.encoder)
     assert {name for name in before.encoder.state_dict() if name.startswith("visual.")} <= unchanged
-    assert "transformer.resblocks.0.attn.in_proj_weight" not in unchanged
+    assert "transformer.resblocks.0.attn.c_qkv.weight" not in unchanged
 
 
 def test_adapters_are_merged_into_a_plain_encoder(shards, tmp_path, start):
     folder, before = start
     after = train(shards, tmp_path / "run", 2, start_from=str(folder), train="lora", lora_rank=4)[0]
     changed = set(before.encoder.state_dict()) - same(before.encoder, after.encoder) - {"logit_scale"}
-    ends = ("attn.in_proj_weight", "attn.out_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
+    ends = ("attn.c_qkv.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
     towers = ("transformer.resblocks.0.", "visual.transformer.resblocks.0.")
     assert changed == {tower + end for tower in towers for end in ends}
     configs = [
@@ -328,12 +328,6 @@ def test_starts_that_do_not_fit(start, tmp_path):
         ClipStage(config(start_from=str(tmp_path / "none")))
     with pytest.raises(ValueError, match="drop micro_batch"):
         ClipStage(TrainConfig(steps=1, batch_size=4, micro_batch=2, learning_rate=1e-3, model=TINY))
-
-
-def test_missing_peft_is_said_in_one_sentence(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "peft", None)
-    with pytest.raises(ValueError, match=r"maquette\[lora\]"):
-        choose_trained(tiny_clip().encoder, "lora")
 
 
 if __name__ == "__main__":
