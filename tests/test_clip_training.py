@@ -183,7 +183,8 @@ def test_adapters_are_merged_into_a_plain_encoder(shards, tmp_path, start):
     towers = ("transformer.resblocks.0.", "visual.transformer.resblocks.0.")
     assert changed == {tower + end for tower in towers for end in ends}
     configs = [
-        json.loads((path / "config.json").read_text()) for path in (folder, tmp_path / "run" / "model")
+        json.loads((path / "encoder" / "config.json").read_text())
+        for path in (folder, tmp_path / "run" / "model")
     ]
     assert configs[0] == configs[1]
     difference = (
