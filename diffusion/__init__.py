@@ -1,17 +1,19 @@
 """GLIDE: the conditional U-Net, schedules and samplers, guidance and tokenizers."""
 
 from .denoiser import clip_guided, clipped, from_epsilon, from_x0, guided, keep_known
+from .glide import GlideUNet
 from .noised_clip import NoisedClip
 from .sampling import heun, normal_draws, sample, seeded_generators
 from .schedules import betas, make_scheduler, respaced_timesteps
 from .tokenizer import GlideTokenizer, train_tokenizer
-from .unet import GlideUNet, TextConditioning
+from .unet import Conditioning, UNet
 
 __all__ = [
+    "Conditioning",
     "GlideTokenizer",
     "GlideUNet",
     "NoisedClip",
-    "TextConditioning",
+    "UNet",
     "betas",
     "clip_guided",
     "clipped",

@@ -13,12 +13,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..toybox.sheet import contact_sheet
 from ..training import TrainConfig
-from .guidance import guided
+from .denoiser import clipped, from_epsilon, guided
+from .glide import GlideUNet
 from .loss import HybridLoss
 from .sampling import normal_draws, sample, seeded_generators
 from .schedules import make_scheduler
 from .tokenizer import GlideTokenizer
-from .unet import GlideUNet
 
 BUNDLED_TOKENIZER = Path(__file__).parents[1] / "toybox" / "tokenizer.json"
 SHEET_PROMPTS = (
@@ -104,11 +104,10 @@ class GlideStage:
         empty, no_mask = self.tokenizer.unconditional(len(tokens), tokens.shape[1])
         device, side = next(model.parameters()).device, self.model.config["image_size"]
         text = model.encode_text(torch.cat([tokens, empty]).to(device), torch.cat([mask, no_mask]).to(device))
-        x = sample(
-            guided(lambda x, t: model(x, t, text=text), 3.0),
-            make_scheduler("sde-dpm++", self.settings.schedule, 20),
-            normal_draws(seeded_generators(0, len(tokens)), (3, side, side), device),
-        )
+        scheduler = make_scheduler("sde-dpm++", self.settings.schedule, 20)
+        draw = normal_draws(seeded_generators(0, len(tokens)), (3, side, side), device)
+        network = from_epsilon(lambda x, t: model(x, t, text=text), scheduler.alphas_cumprod)
+        x = sample(clipped(guided(network, 3.0)), scheduler, draw(), draw)
         pictures = ((x.cpu() / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
         return contact_sheet(list(pictures), columns=6)
 

@@ -6,7 +6,6 @@ import os
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,16 @@ import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline, ImagePipelineOutput
 from PIL import Image
 
-from ..diffusion import GlideUNet, TextConditioning, guided, make_scheduler, normal_draws, sample
+from ..diffusion import (
+    Conditioning,
+    GlideUNet,
+    clipped,
+    from_epsilon,
+    guided,
+    make_scheduler,
+    normal_draws,
+    sample,
+)
 from ..diffusion.tokenizer import GlideTokenizer
 from ..layers.precision import best_device, best_dtype
 from ..weights.load_saved import load_saved
@@ -146,17 +154,14 @@ class GlidePipeline(DiffusionPipeline):
                     return None
                 return (callback_on_step_end(self, step, timestep, {"latents": x}) or {}).get("latents")
 
-            x = sample(
-                guided(partial(self.unet, text=text), scale),
-                scheduler,
-                normal_draws(generators, (3, side, side), device),
-                on_step=on_step,
-            )
+            draw = normal_draws(generators, (3, side, side), device)
+            network = from_epsilon(partial(self.unet, text=text), scheduler.alphas_cumprod)
+            x = sample(clipped(guided(network, scale)), scheduler, draw(), draw, on_step=on_step)
         return ImagePipelineOutput(images=_pictures(x, output_type))
 
     def _encode(
         self, prompts: list[str], copies: int, with_empty: bool, device: torch.device
-    ) -> TextConditioning:
+    ) -> Conditioning:
         """Each prompt encoded once and given to `copies` rows; then, for guidance, as many rows of the empty text."""
         context = self.unet.config["text_ctx"]
         tokens, mask = self.tokenizer(prompts, context)
@@ -166,12 +171,7 @@ class GlidePipeline(DiffusionPipeline):
             tokens, mask = torch.cat([tokens, empty_tokens]), torch.cat([mask, empty_mask])
             row = torch.cat([row, torch.full_like(row, len(prompts))])
         text, row = self.unet.encode_text(tokens.to(device), mask.to(device)), row.to(device)
-        return replace(
-            text,
-            projection=text.projection[row],
-            states=text.states[row],
-            keys_values=[(keys[row], values[row]) for keys, values in text.keys_values],
-        )
+        return text.rows(row)
 
     def _warn_of_truncation(self, prompts: list[str]) -> None:
         context = self.unet.config["text_ctx"]
