@@ -29,9 +29,9 @@ def from_epsilon(network: Network, alphas_cumprod: np.ndarray | Tensor) -> Denoi
 
     def denoise(x: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor | None]:
         epsilon, variance = _parts(network(x, timesteps), x)
-        alpha_bar = table[timesteps.cpu()]
-        signal, noise = per_sample(alpha_bar.sqrt(), x), per_sample((1 - alpha_bar).sqrt(), x)
-        return (x - noise * epsilon) / signal, variance
+        inverse = 1 / table[timesteps.cpu()]
+        # In the originals' order of operations: at high noise its rounding is part of their numbers.
+        return per_sample(inverse.sqrt(), x) * x - per_sample((inverse - 1).sqrt(), x) * epsilon, variance
 
     return denoise
 

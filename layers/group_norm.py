@@ -6,6 +6,7 @@ in bfloat16. In training this one replaces it: per-channel sums, then one multip
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange, reduce
 from torch import Tensor, nn
 
 
@@ -27,30 +28,36 @@ class _GroupNormSiLU(torch.autograd.Function):
     """silu(weight * normalised x + bias) with weight and bias [N or 1, C] in float32 and x channels-last.
 
     x is handled as [N, H, W * C]: what is the same for all pixels is repeated along one row, so that the
-    broadcasting runs over long contiguous lines.
+    broadcasting runs over long contiguous lines. All is computed on x minus what its first line is on average, which is
+    near the mean of each channel: a mean that is far greater than the deviation would leave nothing of it in bfloat16.
     """
 
     @staticmethod
     def forward(ctx, x, weight, bias, groups, eps):
-        n, channels, height, width = ctx.shape = x.shape
-        x = x.permute(0, 2, 3, 1).reshape(n, height, width * channels)
-        count = height * width * channels // groups
+        _, channels, height, width = ctx.shape = x.shape
+        x = rearrange(x, "n c h w -> n h (w c)")
+        shift = reduce(x[:, 0].float(), "n (w c) -> n c", "mean", w=width).to(x.dtype)
+        x = x - _row(shift, x)
         sums = torch.stack([_channel_sums(x, width), _channel_sums(x * x, width)])
-        mean, square = sums.view(2, n, groups, -1).sum(-1) / count
-        rstd = (square - mean * mean).clamp_min(0).add(eps).rsqrt()
-        mean, rstd = (v.repeat_interleave(channels // groups, dim=1) for v in (mean, rstd))
+        means, squares = sums / (height * width)  # of each channel
+        mean = rearrange(means + shift.float(), "n (g c) -> n g c", g=groups)
+        variance = rearrange((squares - means.square()).clamp_min(0), "n (g c) -> n g c", g=groups)
+        mean_of_group = mean.mean(2, keepdim=True)
+        variance = (variance + (mean - mean_of_group).square()).mean(2)
+        rstd = (variance + eps).rsqrt().repeat_interleave(channels // groups, dim=1)
+        mean = mean_of_group.expand_as(mean).flatten(1) - shift.float()
         slope = weight * rstd
         offset = bias - mean * slope
         ctx.save_for_backward(x, weight, mean, rstd, slope, offset)
         ctx.groups, ctx.shared = groups, weight.shape[0] == 1
         y = F.silu(torch.addcmul(_row(offset, x), x, _row(slope, x)), inplace=True)
-        return y.view(n, height, width, channels).permute(0, 3, 1, 2)
+        return rearrange(y, "n h (w c) -> n c h w", w=width)
 
     @staticmethod
     def backward(ctx, dy):  # pyright: ignore[reportIncompatibleMethodOverride]
         x, weight, mean, rstd, slope, offset = ctx.saved_tensors
         n, channels, height, width = ctx.shape
-        dy = dy.permute(0, 2, 3, 1).reshape(x.shape)
+        dy = rearrange(dy, "n c h w -> n h (w c)")
         dz = torch.ops.aten.silu_backward(dy, torch.addcmul(_row(offset, x), x, _row(slope, x)))
         d_bias = _channel_sums(dz, width)
         d_weight = (_channel_sums(dz * x, width) - mean * d_bias) * rstd
@@ -63,7 +70,7 @@ class _GroupNormSiLU(torch.autograd.Function):
         dx = torch.addcmul(_row(constant, x), x, _row(curve, x)).addcmul_(dz, _row(slope, x))
         if ctx.shared:
             d_weight, d_bias = d_weight.sum(0, keepdim=True), d_bias.sum(0, keepdim=True)
-        return dx.view(n, height, width, channels).permute(0, 3, 1, 2), d_weight, d_bias, None, None
+        return rearrange(dx, "n h (w c) -> n c h w", w=width), d_weight, d_bias, None, None
 
 
 def _channel_sums(x: Tensor, width: int) -> Tensor:
