@@ -1,0 +1,65 @@
+"""Two-stage sampling of clouds against what the original computed."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from goldens.formula import formula_state_dict
+from maquette.diffusion.schedules import betas
+from maquette.point_e import PointDiffusionTransformer, PointUpsampler
+from maquette.point_e.sampling import BASE, UPSAMPLE, as_clouds, at_sigmas, karras_sigmas, sample_points
+
+
+def network(golden, cls, name):
+    manifest, _ = golden(f"point_e/{name}")
+    return cls.from_original(formula_state_dict(manifest["weights"], manifest["salt"]), manifest["config"])
+
+
+def assert_close(ours, record, tolerance=2e-3):
+    assert ours.shape == record.shape
+    assert (ours - record).abs().max().item() <= tolerance * max(1.0, record.abs().max().item())
+
+
+def test_record(golden):
+    manifest, tensors = golden("point_e/sampling")
+    config = manifest["config"]
+    draw = iter([tensors[key] for key in sorted(tensors) if key.startswith("in/noise")]).__next__
+    grid, guidance = tensors["in/embeddings"], config["guidance_scale"]
+    base = replace(BASE, steps=config["karras_steps"][0], guidance_scale=guidance)
+    points = sample_points(network(golden, PointDiffusionTransformer, "base_grid"), base, draw, grid=grid)
+    assert_close(points, tensors["out/base"])
+    stage = replace(UPSAMPLE, steps=config["karras_steps"][1], guidance_scale=guidance)
+    net = network(golden, PointUpsampler, "upsample")
+    more = sample_points(net, stage, draw, grid=grid, low_res=points)
+    assert_close(more, tensors["out/upsampled"])
+    assert torch.equal(more[..., : points.shape[2]], points)
+    for s, name in ((base, "base"), (stage, "upsample")):
+        assert_close(karras_sigmas(s.steps, s.sigma_min, s.sigma_max), tensors[f"out/sigmas_{name}"], 1e-6)
+
+
+@pytest.mark.parametrize("schedule", ["squaredcos_cap_v2", "linear"])
+def test_timesteps_of_sigmas(schedule):
+    alphas_cumprod = np.cumprod(1 - betas(schedule, 1024))
+    exact = torch.from_numpy((1 / alphas_cumprod - 1) ** 0.5)
+    between = (exact[[9, 500]] + exact[[10, 501]]) / 2
+    sigmas = torch.tensor([1e-4, *between, 1e9])
+    x = torch.ones(4, 6, 2)
+    scaled, timesteps = at_sigmas(lambda *inputs: inputs, alphas_cumprod)(x, sigmas)
+    assert timesteps.tolist() == [0, 9, 500, 1023]
+    torch.testing.assert_close(scaled[:, 0, 0], (1 + sigmas**2).rsqrt())
+
+
+def test_unguided_networks_see_one_batch(golden):
+    net = network(golden, PointDiffusionTransformer, "base_uncond")
+    sizes = []
+    net.ln_pre.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    generator = torch.Generator().manual_seed(0)
+    points = sample_points(net, replace(BASE, steps=3), lambda: torch.randn(2, 6, 20, generator=generator))
+    assert points.shape == (2, 6, 20)
+    assert sizes == [2] * 5  # two evaluations a step, one in the last
+
+
+def test_clouds():
+    points = torch.tensor([[0.1, 0.2, -0.3, -5.0, 51.0, 300.0]]).T[None]
+    assert_close(as_clouds(points), torch.tensor([[[0.1, 0.2, -0.3, 0.0, 0.2, 1.0]]]), 1e-6)
