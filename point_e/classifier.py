@@ -5,6 +5,7 @@ farthest-point search starts from a cloud's first point, so that its features do
 """
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -32,10 +33,12 @@ class SetAbstraction(nn.Module):
     Without a count all points make one group. Source: PointNet++, section 3.2.
     """
 
-    def __init__(self, channels: tuple[int, ...], count: int | None = None, radius: float = 0.0, near: int = 0):
+    def __init__(
+        self, channels: tuple[int, ...], count: int | None = None, radius: float = 0.0, near: int = 0
+    ):
         super().__init__()
         self.count, self.radius, self.near = count, radius, near
-        pairs = list(zip(channels[:-1], channels[1:], strict=True))
+        pairs = list(pairwise(channels))
         self.mlp_convs = nn.ModuleList(nn.Conv2d(first, last, 1) for first, last in pairs)
         self.mlp_bns = nn.ModuleList(nn.BatchNorm2d(last) for _, last in pairs)
 
@@ -109,7 +112,7 @@ class PointNetClassifier(ModelMixin, ConfigMixin):
         a cloud's place in its batch, `torch.arange(N)`. Raises ValueError on other shapes.
         """
         channels = 6 if self.config["normal_channel"] else 3
-        if clouds.dim() != 3 or clouds.shape[1] != channels or clouds.shape[2] < self.sa1.count:
+        if clouds.dim() != 3 or clouds.shape[1] != channels or clouds.shape[2] < 512:
             raise ValueError(
                 f"clouds have shape {tuple(clouds.shape)}; expected [N, {channels}, points], 512 points or more"
             )

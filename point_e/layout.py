@@ -26,9 +26,7 @@ def arguments(network: type, told: dict[str, Any], config: Mapping[str, Any] | N
 
 def sizes(state_dict: Mapping[str, Tensor], told_by: dict[str, tuple[str, int]]) -> dict[str, int]:
     """{argument: (key, axis)} -> {argument: size}, without those whose key is missing: loading names that key."""
-    return {
-        name: state_dict[key].shape[axis] for name, (key, axis) in told_by.items() if key in state_dict
-    }
+    return {name: state_dict[key].shape[axis] for name, (key, axis) in told_by.items() if key in state_dict}
 
 
 def depth(state_dict: Mapping[str, Tensor], stack: str) -> int:

@@ -14,7 +14,7 @@ SIDE = 1.02  # of the cube that is searched: clouds lie in [-0.5, 0.5]
 
 
 class Mesh(NamedTuple):
-    """vertices: float32 [V, 3] in scene units; faces: int64 [F, 3], anticlockwise seen from outside; colours: [V, 3]."""
+    """vertices: float32 [V, 3] in scene units; faces: int64 [F, 3], right-handed; colours: float32 [V, 3] in [0, 1]."""
 
     vertices: np.ndarray
     faces: np.ndarray

@@ -10,9 +10,9 @@ from torch import Tensor
 def farthest_points(clouds: Tensor, count: int, start: int | Tensor = 0) -> Tensor:
     """Indices int64 [N, count] of points spread evenly over each cloud.
 
-    clouds: [N, points, 3 or more], xyz first. The first index is `start`, one for all or int64 [N]; each next point is the
-    one farthest from all before it. Raises ValueError where a cloud has fewer than `count` points. Source: PointNet++
-    (Qi et al. 2017).
+    clouds: [N, points, 3 or more], xyz first. start: the first index, one for all or int64 [N]; each next point is the
+    farthest from all before it. Raises ValueError where a cloud has fewer than `count` points. Source: PointNet++ (Qi
+    et al. 2017).
     """
     n, points, _ = clouds.shape
     if not 1 <= count <= points:

@@ -69,9 +69,9 @@ def sample_points(
 ) -> Tensor:
     """Clouds [N, 6, points] made from noise, xyz in scene units and rgb in 0…255, both unclipped: see `as_clouds`.
 
-    draw: a source of noise [N, 6, points] such as `normal_draws`, which says how many points are made. The conditions are
-    those of the network's `forward`; guidance leans away from all of them being 0. The points of `low_res` come first,
-    then those made. Source: Point-E, section 4, and openai/point-e.
+    draw: a source of noise [N, 6, points] such as `normal_draws`, which says how many points are made. embedding, grid,
+    low_res: as in the network's `forward`; guidance leans away from all of them being 0. The result begins with the
+    points of `low_res`. Source: Point-E, section 4, and openai/point-e.
     """
     given = {"embedding": embedding, "grid": grid, "low_res": low_res}
     given = {name: value for name, value in given.items() if value is not None}

@@ -87,7 +87,7 @@ class SurfaceModel(ModelMixin, ConfigMixin):
         return load_original(net, state_dict)
 
     def encode(self, point_clouds: Tensor) -> Tensor:
-        """States [N, points, width] of clouds' xyz [N, 3, points]: what `encoded=` takes. ValueError on other shapes."""
+        """What `encoded=` takes, [N, points, width], of clouds' xyz [N, 3, points]. ValueError on other shapes."""
         return self.encoder(self.encoder_input_proj(self._points(point_clouds, "point_clouds")))
 
     def forward(

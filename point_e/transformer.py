@@ -7,7 +7,7 @@ resolution cloud's) is computed once by `encode_conditions`.
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -15,12 +15,12 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from einops import rearrange
 from torch import Tensor, nn
-from typing_extensions import Self
 
 from ..layers import MLP, Transformer, timestep_embedding
 from ..weights.load_original import load_original
 from .layout import arguments, depth, sizes
 
+Network = TypeVar("Network", bound="PointDiffusionTransformer")
 CONDITIONINGS = ("none", "vector", "grid")
 # From a cloud's xyz and its rgb in 0…255 to what the networks see, about -1…1.
 CHANNEL_SCALES = (2.0, 2.0, 2.0, 0.007843137255, 0.007843137255, 0.007843137255)
@@ -67,12 +67,14 @@ class PointDiffusionTransformer(ModelMixin, ConfigMixin):
             self.clip_embed = nn.Sequential(nn.LayerNorm(clip_width), nn.Linear(clip_width, width))
 
     @classmethod
-    def from_original(cls, state_dict: Mapping[str, Tensor], config: Mapping[str, Any] | None = None) -> Self:
+    def from_original(
+        cls: type[Network], state_dict: Mapping[str, Tensor], config: Mapping[str, Any] | None = None
+    ) -> Network:
         """The network of a published checkpoint, float32, in eval mode.
 
-        state_dict: the original's keys, without those of the CLIP that may come with it. config: what shapes cannot tell
-        (heads, which otherwise have 64 channels each; n_ctx; time_token_cond, token_cond), in the original's
-        vocabulary. Raises ValueError naming unknown config keys, or up to five missing, extra or misshapen keys.
+        state_dict: the original's keys. config: what shapes cannot tell (heads, which otherwise have 64 channels each;
+        n_ctx; time_token_cond, token_cond), in the original's vocabulary. Raises ValueError naming unknown config keys,
+        or up to five missing, extra or misshapen keys.
         """
         told: dict[str, Any] = sizes(
             state_dict,
@@ -89,7 +91,7 @@ class PointDiffusionTransformer(ModelMixin, ConfigMixin):
                 told |= {"conditioning": conditioning, "clip_width": state_dict[key].shape[1]}
         heads = max(1, told.get("width", 512) // 64)
         with torch.device("meta"):
-            net = cls(**{"heads": heads} | arguments(cls, told, config))
+            net = cls(**arguments(cls, told, {"heads": heads, **(config or {})}))
         return load_original(net, state_dict)
 
     def encode_conditions(
@@ -134,7 +136,8 @@ class PointDiffusionTransformer(ModelMixin, ConfigMixin):
         embedding: CLIP vectors [N, clip_width] of length 1, grid: CLIP patch grids [N, clip_width, tokens], whichever
         the network takes, zeros for no condition; low_res: for `PointUpsampler`. Or `conditions`, what
         `encode_conditions` made of them.
-        Returns [N, 12, points] in x's dtype: epsilon, then the variance interpolation. Raises ValueError on other shapes.
+        Returns [N, 12, points] in x's dtype: epsilon, then the variance interpolation. Raises ValueError on other
+        shapes.
         """
         if x.dim() != 3 or x.shape[1] != self.config.input_channels:
             raise ValueError(
