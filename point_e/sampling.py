@@ -9,6 +9,7 @@ from einops import rearrange
 from torch import Tensor
 
 from ..diffusion.schedules import betas
+from .denoise import Denoiser, clipped, from_epsilon, guided, heun
 from .transformer import CHANNEL_BIASES, CHANNEL_SCALES, PointDiffusionTransformer
 
 TRAINING_STEPS = 1024
@@ -41,7 +42,7 @@ def karras_sigmas(steps: int, sigma_min: float, sigma_max: float, rho: float = 7
     return torch.cat([(high + ramp * (low - high)) ** rho, torch.zeros(1)])
 
 
-def at_sigmas(denoise: "Denoiser", alphas_cumprod: np.ndarray) -> "Denoiser":
+def at_sigmas(denoise: Denoiser, alphas_cumprod: np.ndarray) -> Denoiser:
     """A denoiser of x_0 + sigma * noise, called with sigmas [N], from one that is called with timesteps.
 
     The timestep is the one whose noise is nearest below in a table of alphas_cumprod float64 [timesteps]. Source:
@@ -52,7 +53,7 @@ def at_sigmas(denoise: "Denoiser", alphas_cumprod: np.ndarray) -> "Denoiser":
     def on_sigmas(x, sigmas):
         alpha_bar = 1 / (sigmas**2 + 1)
         t = np.interp(-alpha_bar.cpu().numpy(), -alphas_cumprod, timesteps)
-        scale = rearrange(alpha_bar.sqrt(), "n -> n 1 1")
+        scale = rearrange(alpha_bar.sqrt(), "n -> n 1 1").to(x)
         return denoise(x * scale, torch.from_numpy(t).long().to(x.device))
 
     return on_sigmas
@@ -96,53 +97,3 @@ def as_clouds(points: Tensor) -> Tensor:
     """What `sample_points` makes -> clouds [N, points, 6]: xyz in scene units, rgb clipped to [0, 1]."""
     xyz, rgb = rearrange(points, "n c points -> n points c").split(3, dim=-1)
     return torch.cat([xyz, (rgb / 255).clamp(0, 1)], dim=-1)
-
-
-# --- draft until diffusion/ has them ---
-Denoiser = Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]
-
-
-def from_epsilon(net, alphas_cumprod):
-    table = torch.from_numpy(alphas_cumprod)
-
-    def denoise(x, t):
-        eps, var = net(x, t).chunk(2, dim=1)
-        ab = table.to(x.device)[t][:, None, None]
-        return (1 / ab).sqrt().float() * x - (1 / ab - 1).sqrt().float() * eps, var
-
-    return denoise
-
-
-def clipped(denoise, limit=1.0):
-    def d(x, t):
-        x0, v = denoise(x, t)
-        return x0.clamp(-limit, limit), v
-
-    return d
-
-
-def guided(denoise, scale):
-    if scale == 1:
-        return denoise
-
-    def d(x, t):
-        x0, v = denoise(torch.cat([x, x]), torch.cat([t, t]))
-        c, u = x0.chunk(2)
-        return u + scale * (c - u), v.chunk(2)[0]
-
-    return d
-
-
-def heun(denoise, x, sigmas, draw, churn=0.0):
-    for s, n in zip(sigmas[:-1], sigmas[1:], strict=True):
-        gamma = min(churn / (len(sigmas) - 1), 2**0.5 - 1)
-        noise = draw()
-        hat = s * (1 + gamma)
-        x = x + noise * (hat**2 - s**2) ** 0.5
-        d = (x - denoise(x, hat.expand(len(x)))[0]) / hat
-        y = x + d * (n - hat)
-        if n > 0:
-            d2 = (y - denoise(y, n.expand(len(x)))[0]) / n
-            y = x + (d + d2) / 2 * (n - hat)
-        x = y
-    return x
