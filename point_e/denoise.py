@@ -35,7 +35,7 @@ def clipped(denoise: Denoiser, limit: float = 1.0) -> Denoiser:
 
 
 def guided(denoise: Denoiser, guidance_scale: float) -> Denoiser:
-    """Leans away from the second, unconditional half of what `denoise` is conditioned on. Source: Ho & Salimans 2021."""
+    """Leans away from the second, unconditional half of the conditions of `denoise`. Source: Ho & Salimans 2021."""
     if guidance_scale == 1:
         return denoise
 

@@ -48,7 +48,7 @@ def test_timesteps_of_sigmas(schedule):
     alphas_cumprod = np.cumprod(1 - betas(schedule, 1024))
     exact = torch.from_numpy((1 / alphas_cumprod - 1) ** 0.5)
     between = (exact[[9, 500]] + exact[[10, 501]]) / 2
-    sigmas = torch.tensor([1e-4, *between, 1e9])
+    sigmas = torch.tensor([1e-4, *between, 1e9], dtype=torch.float32)
     x = torch.ones(4, 6, 2)
     scaled, timesteps = at_sigmas(lambda *inputs: inputs, alphas_cumprod)(x, sigmas)
     assert timesteps.tolist() == [0, 9, 500, 1023]
