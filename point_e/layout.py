@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
+from ..weights.load_original import check_config_keys
+
 # Keys of the original configs that matter to training or to its factory only, or that the weights hold as well.
 NO_ARGUMENTS = {"name", "init_scale", "cond_drop_prob", "channel_scales", "channel_biases"}
 
@@ -16,11 +18,7 @@ def arguments(network: type, told: dict[str, Any], config: Mapping[str, Any] | N
     config: in the original's vocabulary. Raises ValueError naming the keys that it does not have.
     """
     config = config or {}
-    known = set(inspect.signature(network).parameters) | NO_ARGUMENTS
-    if unknown := sorted(set(config) - known):
-        raise ValueError(
-            f"unknown {network.__name__} config keys: {', '.join(unknown)}; known are {', '.join(sorted(known))}"
-        )
+    check_config_keys(config, [*inspect.signature(network).parameters, *sorted(NO_ARGUMENTS)])
     return {key: value for key, value in config.items() if key not in NO_ARGUMENTS} | told
 
 

@@ -88,7 +88,7 @@ def test_nearest_points():
 
 def test_what_does_not_fit_is_named(golden):
     manifest, tensors = golden("point_e/sdf")
-    with pytest.raises(ValueError, match="SurfaceModel config keys: heads"):
+    with pytest.raises(ValueError, match="unknown config key 'heads'"):
         surface_model(manifest, {"heads": 4})
     net, queries, points = surface_model(manifest), tensors["in/queries"], tensors["in/points"]
     for arguments, message in (
