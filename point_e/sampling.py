@@ -1,6 +1,5 @@
 """Point-E's sampling: Karras noise levels with Heun steps, first a base network, then an upsampler."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,8 +7,9 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from ..diffusion.denoiser import Denoiser, clipped, from_epsilon, guided, per_sample
+from ..diffusion.sampling import Draw, heun
 from ..diffusion.schedules import betas
-from .denoise import Denoiser, clipped, from_epsilon, guided, heun
 from .transformer import CHANNEL_BIASES, CHANNEL_SCALES, PointDiffusionTransformer
 
 TRAINING_STEPS = 1024
@@ -53,7 +53,7 @@ def at_sigmas(denoise: Denoiser, alphas_cumprod: np.ndarray) -> Denoiser:
     def on_sigmas(x, sigmas):
         alpha_bar = 1 / (sigmas**2 + 1)
         t = np.interp(-alpha_bar.cpu().numpy(), -alphas_cumprod, timesteps)
-        scale = rearrange(alpha_bar.sqrt(), "n -> n 1 1").to(x)
+        scale = per_sample(alpha_bar.sqrt(), x)
         return denoise(x * scale, torch.from_numpy(t).long().to(x.device))
 
     return on_sigmas
@@ -63,7 +63,7 @@ def at_sigmas(denoise: Denoiser, alphas_cumprod: np.ndarray) -> Denoiser:
 def sample_points(
     net: PointDiffusionTransformer,
     stage: Stage,
-    draw: Callable[[], Tensor],
+    draw: Draw,
     embedding: Tensor | None = None,
     grid: Tensor | None = None,
     low_res: Tensor | None = None,
