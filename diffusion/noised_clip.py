@@ -1,91 +1,22 @@
-"""GLIDE's noise-aware CLIP: how well a noisy picture fits a text, and which way lies a better fit.
-
-Submodules keep the original checkpoints' names, so loading them is a shape check.
-"""
+"""GLIDE's noise-aware CLIP: how well a noisy picture fits a text, and which way lies a better fit."""
 
 import math
+import re
+from inspect import signature
 
 import torch
 import torch.nn.functional as F
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
+from einops import rearrange
 from torch import Tensor, nn
 
-from ..weights.load_original import load_original
+from ..layers import Transformer
+from ..weights.load_original import check_config_keys, load_original
 
 # Of pixels in 0…255, as in the original CLIP.
 CHANNEL_MEANS = (122.77093945, 116.74601272, 104.09373519)
 CHANNEL_STDS = (68.50053285, 66.63215831, 70.32316309)
-
-
-class LayerNorm(nn.Module):
-    """Layer normalisation, its parameters named as in the checkpoint."""
-
-    def __init__(self, width: int):
-        super().__init__()
-        self.g = nn.Parameter(torch.ones(width))
-        self.b = nn.Parameter(torch.zeros(width))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x, self.g.shape, self.g, self.b)
-
-
-class Affine(nn.Module):
-    """A linear layer, its parameters named as in the checkpoint."""
-
-    def __init__(self, inputs: int, outputs: int, bias: bool = True):
-        super().__init__()
-        self.w = nn.Parameter(torch.randn(outputs, inputs) * inputs**-0.5)
-        self.b = nn.Parameter(torch.zeros(outputs)) if bias else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.w, self.b)
-
-
-class Attention(nn.Module):
-    """Self-attention with its residual; keys have no bias."""
-
-    def __init__(self, width: int, heads: int, causal: bool):
-        super().__init__()
-        self.heads, self.causal = heads, causal
-        self.ln = LayerNorm(width)
-        self.f_q = Affine(width, width)
-        self.f_k = Affine(width, width, bias=False)
-        self.f_v = Affine(width, width)
-        self.f_c = Affine(width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        h = self.ln(x)
-        q, k, v = (
-            f(h).unflatten(-1, (self.heads, -1)).transpose(1, 2) for f in (self.f_q, self.f_k, self.f_v)
-        )
-        h = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
-        return x + self.f_c(h.transpose(1, 2).flatten(2))
-
-
-class MLP(nn.Module):
-    """The feed-forward half of a block with its residual, four times as wide inside."""
-
-    def __init__(self, width: int):
-        super().__init__()
-        self.ln = LayerNorm(width)
-        self.f_1 = Affine(width, 4 * width)
-        self.f_2 = Affine(4 * width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.f_2(F.gelu(self.f_1(self.ln(x))))
-
-
-class Block(nn.Module):
-    """Attention, then the feed-forward half."""
-
-    def __init__(self, width: int, heads: int, causal: bool):
-        super().__init__()
-        self.f_attn = Attention(width, heads, causal)
-        self.f_mlp = MLP(width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.f_mlp(self.f_attn(x))
 
 
 class TextInput(nn.Module):
@@ -110,45 +41,31 @@ class ImageInput(nn.Module):
         self.w_pos = nn.Parameter(torch.randn(1 + patches, width) * width**-0.5)
         patch = torch.randn(width, 3, patch_size, patch_size)
         self.patch_proj = nn.Parameter(patch * (2 / width) ** 0.5 / patch_size)
-        self.ln = LayerNorm(width)
+        self.ln = nn.LayerNorm(width)
 
     def forward(self, images: Tensor, timesteps: Tensor) -> Tensor:
         means = images.new_tensor(CHANNEL_MEANS)[:, None, None]
         stds = images.new_tensor(CHANNEL_STDS)[:, None, None]
         pixels = ((images + 1) * 127.5 - means) / stds
         patches = F.conv2d(pixels, self.patch_proj, stride=self.patch_proj.shape[-1])
+        patches = rearrange(patches, "n width h w -> n (h w) width")
         time = F.embedding(timesteps, self.w_t)[:, None]
-        return self.ln(torch.cat([time, patches.flatten(2).transpose(1, 2)], dim=1) + self.w_pos)
-
-
-class Output(nn.Module):
-    """One token's state [N, width] -> its embedding."""
-
-    def __init__(self, width: int, n_embd: int):
-        super().__init__()
-        self.ln = LayerNorm(width)
-        self.f = Affine(width, n_embd, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.f(self.ln(x))
+        return self.ln(torch.cat([time, patches], dim=1) + self.w_pos)
 
 
 class Encoder(nn.Module):
-    """An input layer, transformer blocks and an output layer."""
+    """An input layer, transformer blocks, and the embedding of one of the tokens."""
 
     def __init__(self, first: nn.Module, blocks: int, width: int, heads: int, n_embd: int, causal: bool):
         super().__init__()
-        self.blocks = nn.ModuleDict({"input": first})
-        self.blocks.update({f"block_{i}": Block(width, heads, causal) for i in range(blocks)})
-        self.blocks["output"] = Output(width, n_embd)
+        self.input = first
+        self.transformer = Transformer(width, blocks, heads, causal=causal, per_head=False)
+        self.ln = nn.LayerNorm(width)
+        self.projection = nn.Linear(width, n_embd, bias=False)
 
     def forward(self, read: Tensor, *inputs: Tensor) -> Tensor:
         """The embedding [N, n_embd] of the tokens at positions `read` [N]."""
-        first, *blocks, output = self.blocks.values()
-        x = first(*inputs)
-        for block in blocks:
-            x = block(x)
-        return output(x[torch.arange(len(x), device=x.device), read])
+        return self.projection(self.ln(self.transformer(self.input(*inputs), only=read)[:, 0]))
 
 
 class NoisedClip(ModelMixin, ConfigMixin):
@@ -191,7 +108,11 @@ class NoisedClip(ModelMixin, ConfigMixin):
         (head sizes, logit_scale), in the original's vocabulary. Raises ValueError naming up to five missing,
         extra or misshapen keys.
         """
-        return load_original(cls(**{**_read_off(state_dict, config or {}), **(config or {})}), state_dict)
+        config = config or {}
+        check_config_keys(config, signature(cls.__init__).parameters)
+        with torch.device("meta"):
+            net = cls(**{**_read_off(state_dict, config), **config})
+        return load_original(net, _renamed(state_dict))
 
     def encode_text(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Unnormalised embeddings [N, n_embd] of tokens [N, max_text_len], the first `lengths` [N] of them text."""
@@ -220,6 +141,42 @@ class NoisedClip(ModelMixin, ConfigMixin):
         similarity = self.encode_image(images, timesteps) * F.normalize(text_embedding, dim=-1)
         (gradient,) = torch.autograd.grad(self.config["logit_scale"] * similarity.sum(), images)
         return scale * gradient
+
+
+# The original's names of a block's, an input's and an output's parts.
+_NAMES = {
+    r"blocks\.input\.": "input.",
+    r"blocks\.output\.ln\.": "ln.",
+    r"blocks\.output\.f\.": "projection.",
+    r"blocks\.block_(\d+)\.": r"transformer.resblocks.\1.",
+    r"f_attn\.ln\.": "ln_1.",
+    r"f_attn\.f_c\.": "attn.c_proj.",
+    r"f_mlp\.ln\.": "ln_2.",
+    r"f_mlp\.f_1\.": "mlp.c_fc.",
+    r"f_mlp\.f_2\.": "mlp.c_proj.",
+    r"\.[wg]$": ".weight",
+    r"\.b$": ".bias",
+}
+
+
+def _renamed(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights under our names; queries, keys and values become one layer, whose bias is 0 for keys."""
+    weights = dict(state_dict)
+    for query in [key for key in weights if key.endswith(".f_q.w")]:
+        block = query.removesuffix("f_q.w")
+        parts = [f"{block}{part}" for part in ("f_q.w", "f_k.w", "f_v.w", "f_q.b", "f_v.b")]
+        if all(part in weights for part in parts):
+            q, k, v, q_bias, v_bias = (weights.pop(part) for part in parts)
+            joined = block.replace("f_attn.", "attn.c_qkv.")
+            weights[f"{joined}w"] = torch.cat([q, k, v])
+            weights[f"{joined}b"] = torch.cat([q_bias, torch.zeros_like(q_bias), v_bias])
+    return {_our_name(key): value for key, value in weights.items()}
+
+
+def _our_name(key: str) -> str:
+    for pattern, name in _NAMES.items():
+        key = re.sub(pattern, name, key)
+    return key
 
 
 def _read_off(state_dict: dict[str, Tensor], config: dict) -> dict[str, int]:

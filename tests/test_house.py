@@ -86,3 +86,41 @@ def test_imports_run_downwards(room):
                 assert name in allowed, f"{where} imports {name}, which {room}/ may not know"
             else:
                 assert name not in MAY_IMPORT or room == "maquette", f"{where} must import {name} relatively"
+
+
+def modules_imported_by(path, files):
+    """The library's files that a file imports, inside functions and for types as well."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    package = parts[:-1]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.ImportFrom) or not node.level:
+            continue
+        # One level above the rooms is the package `maquette` itself, whose folder lies beside them.
+        base = package[: len(package) - node.level + 1] if node.level <= len(package) else ()
+        named = (*base, *(node.module.split(".") if node.module else ()))
+        for alias in node.names:
+            for found in ((*named, alias.name), named, (*named, "__init__")):
+                if found in files:
+                    yield found
+                    break
+
+
+def test_no_file_imports_itself_through_others():
+    files = {
+        path.relative_to(ROOT).with_suffix("").parts: path
+        for room in ROOMS
+        for path in (ROOT / room).rglob("*.py")
+    }
+    imports = {name: set(modules_imported_by(path, files)) - {name} for name, path in files.items()}
+    assert sum(map(len, imports.values())) > len(files), "the imports were not found"
+    done = set()
+
+    def visit(name, way):
+        assert name not in way, " -> ".join("/".join(step) for step in (*way[way.index(name) :], name))
+        if name not in done:
+            for other in sorted(imports[name]):
+                visit(other, (*way, name))
+            done.add(name)
+
+    for name in sorted(imports):
+        visit(name, ())
