@@ -83,20 +83,19 @@ class GlideUNet(UNet):
         """
         config = config or {}
         check_config_keys(config, (*_FREE, *_TOLD))
-        layout = _layout(state_dict) | {key: config[key] for key in _FREE if key in config}
         with torch.device("meta"):
-            net = cls(**layout)
+            net = cls(**{**_layout(state_dict), **{key: config[key] for key in _FREE if key in config}})
         flat = {key: value.squeeze(-1) if value.dim() == 3 else value for key, value in state_dict.items()}
         return load_original(net, flat)
 
-    def encode_text(self, tokens: Tensor, mask: Tensor | None = None) -> Conditioning:
+    def encode_text(self, tokens: Tensor | None, mask: Tensor | None = None) -> Conditioning:
         """Runs the text transformer on tokens int64 [N, ctx], mask bool [N, ctx] (True: a token; None: all).
 
         An all-False mask is the empty text, which classifier-free guidance leans away from.
         """
-        ctx = self.config.text_ctx
-        if tokens.dim() != 2 or tokens.shape[1] != ctx:
-            raise ValueError(f"tokens have shape {tuple(tokens.shape)}; expected [N, {ctx}].")
+        ctx, shape = self.config.text_ctx, None if tokens is None else tuple(tokens.shape)
+        if tokens is None or tokens.dim() != 2 or tokens.shape[1] != ctx:
+            raise ValueError(f"a text is needed: tokens of shape [N, {ctx}], not {shape}.")
         x = self.token_embedding(tokens) + self.positional_embedding
         if self.padding_embedding is not None and mask is not None:
             x = torch.where(mask[..., None], x, self.padding_embedding)
@@ -122,14 +121,10 @@ class GlideUNet(UNet):
         (1: known), for the inpainting networks; None: nothing is known.
         Returns [N, 6, H, W] in x's dtype: epsilon, then the variance interpolation. Raises ValueError on bad shapes.
         """
-        if text is None:
-            if tokens is None:
-                raise ValueError("GlideUNet needs a text: pass tokens= and mask=, or text=encode_text(…).")
-            text = self.encode_text(tokens, mask)
-        h = self._network_input(x, low_res, inpaint_image, inpaint_mask)
-        return self.denoise(h, timesteps, text).to(x.dtype)
+        text = text or self.encode_text(tokens, mask)
+        return self.denoise(self._input(x, low_res, inpaint_image, inpaint_mask), timesteps, text).to(x.dtype)
 
-    def _network_input(self, x, low_res, inpaint_image, inpaint_mask):
+    def _input(self, x, low_res, inpaint_image, inpaint_mask):
         """x with the conditioning images beside it, in the original's channel order."""
         if x.dim() != 4 or x.shape[1] != 3:
             raise ValueError(f"x has shape {tuple(x.shape)}; expected [N, 3, H, W].")
@@ -146,11 +141,6 @@ class GlideUNet(UNet):
             parts.append(F.interpolate(low_res, x.shape[2:], mode="bilinear"))
         elif low_res is not None:
             raise ValueError("this GlideUNet is no upsampler: leave out low_res.")
-        for part in parts:
-            if part.dim() != 4 or len(part) != len(x) or part.shape[2:] != x.shape[2:]:
-                raise ValueError(
-                    f"a conditioning image [{tuple(part.shape)}] does not fit x [{tuple(x.shape)}]."
-                )
         return torch.cat(parts, dim=1)
 
 

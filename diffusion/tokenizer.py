@@ -13,6 +13,8 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
 
+from ..weights.write_whole import write_whole
+
 END = "<|endoftext|>"
 
 
@@ -61,10 +63,8 @@ class GlideTokenizer:
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes a `tokenizer.json` that `from_file` reads."""
-        path = Path(path)
-        partial = path.with_name(f".{path.name}.partial")
-        partial.write_text(self.tokenizer.to_str(pretty=True), encoding="utf-8")
-        partial.replace(path)
+        with write_whole(path) as beside:
+            beside.write_text(self.tokenizer.to_str(pretty=True), encoding="utf-8")
 
     def encode(self, text: str) -> list[int]:
         """The token ids of a text, neither padded nor truncated."""

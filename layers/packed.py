@@ -33,21 +33,22 @@ def prepare(module: nn.Module, approximate: bool = False) -> nn.Module:
     return module
 
 
-class PackedLinear(nn.Module):
+class PackedLinear(nn.Linear):
     """outside · (inside · x weightᵀ + bias) with `linear`'s weight packed for this CPU, where that pays."""
 
     def __init__(
         self, linear: nn.Linear, approximate: bool = False, inside: float = 1.0, outside: float = 1.0
     ):
-        super().__init__()
+        super().__init__(linear.in_features, linear.out_features, device="meta")
         self.weight, self.bias, self.inside, self.outside = linear.weight, linear.bias, inside, outside
-        self.in_features, self.out_features = linear.in_features, linear.out_features
         kind = _product(linear, approximate)
         with torch.no_grad():
             scaled = linear.weight * (inside * outside), linear.bias * outside
             self.product = kind(*scaled) if kind else None
 
-    def forward(self, x: Tensor, silu: bool = False, residual: Tensor | None = None) -> Tensor:
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, x: Tensor, silu: bool = False, residual: Tensor | None = None
+    ) -> Tensor:
         """[..., inputs] -> [..., outputs], after a SiLU if `silu`, plus `residual` of that shape."""
         product = self.product
         if (
