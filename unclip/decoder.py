@@ -1,0 +1,133 @@
+"""unCLIP's decoder: from a CLIP image embedding, and its caption, to a picture of 64 pixels."""
+
+from collections.abc import Mapping
+from inspect import signature
+
+import torch
+import torch.nn.functional as F
+from diffusers.configuration_utils import register_to_config
+from einops import rearrange
+from torch import Tensor, nn
+
+from ..diffusion.unet import Conditioning, UNet
+from ..diffusion.unet_layout import read_unet
+from ..weights.load_original import check_config_keys, load_original
+
+
+class UnCLIPDecoder(UNet):
+    """GLIDE's U-Net, conditioned on a CLIP image embedding too. Source: unCLIP (Ramesh et al. 2022), section 2.1.
+
+    attention_resolutions: pixels of a side at which attention blocks stand. clip_emb_mult: context tokens made of the
+    image embedding, before the text's. text_ctx: tokens of a text, clip_dim: channels of CLIP's vectors and text
+    states. `cf_param` [clip_dim] is the image embedding of no image, which classifier-free guidance leans away from.
+    The layout, and the defaults, are kakaobrain/karlo's.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        image_size: int = 64,
+        num_channels: int = 320,
+        num_res_blocks: int = 3,
+        channel_mult: tuple[int, ...] = (1, 2, 3, 4),
+        attention_resolutions: tuple[int, ...] = (32, 16, 8),
+        num_head_channels: int = 64,
+        text_ctx: int = 77,
+        xf_width: int = 1536,
+        clip_dim: int = 768,
+        clip_emb_mult: int = 4,
+        dropout: float = 0.1,
+    ):
+        super().__init__(
+            *(3, 6, num_channels, num_res_blocks, channel_mult),
+            attention_factors=[image_size // side for side in attention_resolutions],
+            context_width=xf_width,
+            num_head_channels=num_head_channels,
+            dropout=dropout,
+        )
+        self.clip_emb = nn.Linear(clip_dim, 4 * num_channels)
+        self.clip_tok_proj = nn.Linear(clip_dim, clip_emb_mult * xf_width)
+        self.text_feat_proj = nn.Linear(clip_dim, 4 * num_channels)
+        self.text_seq_proj = nn.Sequential(nn.Linear(clip_dim, xf_width), nn.LayerNorm(xf_width))
+        self.cf_param = nn.Parameter(torch.zeros(clip_dim))
+
+    @classmethod
+    def from_original(cls, state_dict: Mapping[str, Tensor], config: dict | None = None) -> "UnCLIPDecoder":
+        """The decoder of a published checkpoint, float32, in eval mode.
+
+        state_dict: the original's keys. config: what shapes cannot tell (image_size, num_head_channels, text_ctx,
+        dropout), in the original's vocabulary; what shapes tell is taken from them. Raises ValueError naming unknown
+        config keys, or up to five missing, extra or misshapen weights.
+        """
+        config = config or {}
+        check_config_keys(config, signature(cls).parameters)
+        weights = {
+            key.removeprefix("model."): value.squeeze(-1) if value.dim() == 3 else value
+            for key, value in state_dict.items()
+        }
+        layout = read_unet(weights, "decoder")
+        try:
+            xf_width, clip_dim = weights["text_seq_proj.0.weight"].shape
+            clip_emb_mult = len(weights["clip_tok_proj.weight"]) // xf_width
+        except KeyError as missing:
+            raise ValueError(f"not a decoder checkpoint: key {missing} is missing.") from None
+        image_size = config.get("image_size", 64)
+        told = {
+            "num_channels": layout["model_channels"],
+            "num_res_blocks": layout["num_res_blocks"],
+            "channel_mult": layout["channel_mult"],
+            "attention_resolutions": tuple(image_size // factor for factor in layout["attention_factors"]),
+            "xf_width": xf_width,
+            "clip_dim": clip_dim,
+            "clip_emb_mult": clip_emb_mult,
+        }
+        with torch.device("meta"):
+            net = cls(**{**config, **told})
+        return load_original(net, weights)
+
+    def encode_conditions(
+        self, image_embedding: Tensor, text_embedding: Tensor, text_states: Tensor, mask: Tensor | None = None
+    ) -> Conditioning:
+        """What `forward` needs of its conditions for a whole sampling run. Arguments as there."""
+        n, states_shape = len(image_embedding), (self.config.text_ctx, self.config.clip_dim)
+        given = {
+            "image_embedding": image_embedding,
+            "text_embedding": text_embedding,
+            "text_states": text_states,
+        }
+        for name, value in given.items():
+            expected = (n, *states_shape) if name == "text_states" else (n, self.config.clip_dim)
+            if value.shape != expected:
+                raise ValueError(f"{name} has shape {tuple(value.shape)}; expected {expected}.")
+        image, text, states = (value.to(self.cf_param.dtype) for value in given.values())
+        tokens = rearrange(
+            self.clip_tok_proj(image), "n (c tokens) -> n tokens c", tokens=self.config.clip_emb_mult
+        )
+        context = torch.cat([tokens, self.text_seq_proj(states)], dim=1)
+        mask = None if mask is None else F.pad(mask, (tokens.shape[1], 0), value=True)
+        return self.condition(self.clip_emb(image) + self.text_feat_proj(text), context, mask)
+
+    def forward(
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        image_embedding: Tensor | None = None,
+        text_embedding: Tensor | None = None,
+        text_states: Tensor | None = None,
+        mask: Tensor | None = None,
+        conditioning: Conditioning | None = None,
+    ) -> Tensor:
+        """Predicts the noise in x and where its variance lies.
+
+        x: [N, 3, H, W] in [-1, 1] plus noise; timesteps: integers [N] of the training schedule. image_embedding,
+        text_embedding: CLIP's [N, clip_dim], unnormalised; text_states: CLIP's [N, text_ctx, clip_dim]; mask: bool
+        [N, text_ctx], True: a token; None: all. Or `conditioning`, what `encode_conditions` made of them.
+        Returns [N, 6, H, W] in x's dtype: epsilon, then the variance interpolation. Raises ValueError on other shapes.
+        """
+        if conditioning is None:
+            if image_embedding is None or text_embedding is None or text_states is None:
+                raise ValueError(
+                    "UnCLIPDecoder needs image_embedding=, text_embedding= and text_states=, or conditioning=."
+                )
+            conditioning = self.encode_conditions(image_embedding, text_embedding, text_states, mask)
+        return self.denoise(x, timesteps, conditioning).to(x.dtype)
