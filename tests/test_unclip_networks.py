@@ -145,14 +145,14 @@ def test_what_does_not_fit_is_named(golden):
             cls.from_original(weights, {"widht": 3})
         with pytest.raises(ValueError, match=r"extra \(unexpected\)"):
             cls.from_original(weights | {"extra": torch.zeros(1)}, manifest["config"])
-        with pytest.raises(ValueError, match="checkpoint: key .* is missing"):
+        with pytest.raises(ValueError, match=r"checkpoint: key .* is missing"):
             cls.from_original({}, manifest["config"])
     net, tensors = original(golden, "prior")
     conditions = conditions_of(tensors) | {"text_states": torch.zeros(2, 5, 48)}
     with pytest.raises(ValueError, match=r"text_states has shape \(2, 5, 48\); expected \(2, 12, 48\)"):
         net(tensors["in/x"], tensors["in/timesteps"], **conditions)
     net, tensors = original(golden, "decoder")
-    with pytest.raises(ValueError, match="needs image_embedding="):
+    with pytest.raises(ValueError, match="pass image_embedding="):
         net(tensors["in/x"], tensors["in/timesteps"])
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..diffusion.unet import Conditioning, UNet
 from ..diffusion.unet_layout import read_unet
 from ..weights.load_original import check_config_keys, load_original
+from .check_shapes import check_shapes
 
 
 class UnCLIPDecoder(UNet):
@@ -61,26 +62,17 @@ class UnCLIPDecoder(UNet):
         """
         config = config or {}
         check_config_keys(config, signature(cls).parameters)
-        weights = {
-            key.removeprefix("model."): value.squeeze(-1) if value.dim() == 3 else value
-            for key, value in state_dict.items()
-        }
+        flat = {key: value.squeeze(-1) if value.dim() == 3 else value for key, value in state_dict.items()}
+        weights = {key.removeprefix("model."): value for key, value in flat.items()}
         layout = read_unet(weights, "decoder")
+        told = {key: layout[key] for key in ("num_res_blocks", "channel_mult")}
+        told["num_channels"], size = layout["model_channels"], config.get("image_size", 64)
+        told["attention_resolutions"] = tuple(size // factor for factor in layout["attention_factors"])
         try:
-            xf_width, clip_dim = weights["text_seq_proj.0.weight"].shape
-            clip_emb_mult = len(weights["clip_tok_proj.weight"]) // xf_width
+            told["xf_width"], told["clip_dim"] = weights["text_seq_proj.0.weight"].shape
+            told["clip_emb_mult"] = len(weights["clip_tok_proj.weight"]) // told["xf_width"]
         except KeyError as missing:
             raise ValueError(f"not a decoder checkpoint: key {missing} is missing.") from None
-        image_size = config.get("image_size", 64)
-        told = {
-            "num_channels": layout["model_channels"],
-            "num_res_blocks": layout["num_res_blocks"],
-            "channel_mult": layout["channel_mult"],
-            "attention_resolutions": tuple(image_size // factor for factor in layout["attention_factors"]),
-            "xf_width": xf_width,
-            "clip_dim": clip_dim,
-            "clip_emb_mult": clip_emb_mult,
-        }
         with torch.device("meta"):
             net = cls(**{**config, **told})
         return load_original(net, weights)
@@ -89,22 +81,18 @@ class UnCLIPDecoder(UNet):
         self, image_embedding: Tensor, text_embedding: Tensor, text_states: Tensor, mask: Tensor | None = None
     ) -> Conditioning:
         """What `forward` needs of its conditions for a whole sampling run. Arguments as there."""
-        n, states_shape = len(image_embedding), (self.config.text_ctx, self.config.clip_dim)
-        given = {
-            "image_embedding": image_embedding,
-            "text_embedding": text_embedding,
-            "text_states": text_states,
-        }
-        for name, value in given.items():
-            expected = (n, *states_shape) if name == "text_states" else (n, self.config.clip_dim)
-            if value.shape != expected:
-                raise ValueError(f"{name} has shape {tuple(value.shape)}; expected {expected}.")
-        image, text, states = (value.to(self.cf_param.dtype) for value in given.values())
-        tokens = rearrange(
-            self.clip_tok_proj(image), "n (c tokens) -> n tokens c", tokens=self.config.clip_emb_mult
+        n, width = len(image_embedding), self.config.clip_dim
+        check_shapes(
+            image_embedding=(image_embedding, (n, width)),
+            text_embedding=(text_embedding, (n, width)),
+            text_states=(text_states, (n, self.config.text_ctx, width)),
+            mask=(mask, (n, self.config.text_ctx)),
         )
+        dtype, count = self.cf_param.dtype, self.config.clip_emb_mult
+        image, text, states = image_embedding.to(dtype), text_embedding.to(dtype), text_states.to(dtype)
+        tokens = rearrange(self.clip_tok_proj(image), "n (c count) -> n count c", count=count)
         context = torch.cat([tokens, self.text_seq_proj(states)], dim=1)
-        mask = None if mask is None else F.pad(mask, (tokens.shape[1], 0), value=True)
+        mask = None if mask is None else F.pad(mask, (count, 0), value=True)
         return self.condition(self.clip_emb(image) + self.text_feat_proj(text), context, mask)
 
     def forward(
@@ -126,8 +114,6 @@ class UnCLIPDecoder(UNet):
         """
         if conditioning is None:
             if image_embedding is None or text_embedding is None or text_states is None:
-                raise ValueError(
-                    "UnCLIPDecoder needs image_embedding=, text_embedding= and text_states=, or conditioning=."
-                )
+                raise ValueError("pass image_embedding=, text_embedding= and text_states=, or conditioning=.")
             conditioning = self.encode_conditions(image_embedding, text_embedding, text_states, mask)
         return self.denoise(x, timesteps, conditioning).to(x.dtype)

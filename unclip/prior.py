@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..layers import Transformer, timestep_embedding
 from ..weights.load_original import check_config_keys, load_original
+from .check_shapes import check_shapes
 
 # Tokens after the text's: its vector, the timestep, the noisy embedding, and the one where the answer is read.
 AFTER_TEXT = 4
@@ -98,24 +99,21 @@ class DiffusionPrior(ModelMixin, ConfigMixin):
         [N, clip_dim] and text_states [N, text_ctx, clip_dim]: CLIP's; mask: bool [N, text_ctx], True: a token; None:
         all. Returns [N, clip_dim] in x's dtype. Raises ValueError on other shapes.
         """
-        n, (text_ctx, width, clip_dim) = (
-            len(x),
-            (self.config[k] for k in ("text_ctx", "xf_width", "clip_dim")),
+        n, length, width = len(x), self.config.text_ctx, self.config.clip_dim
+        check_shapes(
+            x=(x, (n, width)),
+            timesteps=(timesteps, (n,)),
+            text_embedding=(text_embedding, (n, width)),
+            text_states=(text_states, (n, length, width)),
+            mask=(mask, (n, length)),
         )
-        given = {"x": x, "timesteps": timesteps, "text_embedding": text_embedding, "text_states": text_states}
-        for (name, value), shape in zip(
-            given.items(), ((n, clip_dim), (n,), (n, clip_dim), (n, text_ctx, clip_dim)), strict=True
-        ):
-            if value.shape != shape:
-                raise ValueError(f"{name} has shape {tuple(value.shape)}; expected {shape}.")
         dtype = self.prd_emb.dtype
-        time = self.time_embed(timestep_embedding(timesteps, width).to(dtype))
+        time = self.time_embed(timestep_embedding(timesteps, self.config.xf_width).to(dtype))
         vectors = [self.text_emb_proj(text_embedding.to(dtype)), time, self.clip_img_proj(x.to(dtype))]
         states, query = self.text_enc_proj(text_states.to(dtype)), self.prd_emb.expand(n, -1, -1)
         tokens = torch.cat([states, torch.stack(vectors, dim=1), query], dim=1) + self.positional_embedding
-        seen = torch.ones(tokens.shape[1], tokens.shape[1], dtype=torch.bool, device=x.device).tril()[
-            None, None
-        ]
+        length = tokens.shape[1]
+        seen = torch.ones(1, 1, length, length, dtype=torch.bool, device=x.device).tril()
         if mask is not None:
             seen = seen & F.pad(mask, (0, AFTER_TEXT), value=True)[:, None, None]
         return self.out_proj(self.final_ln(self.transformer(tokens, seen)[:, -1])).to(x.dtype)

@@ -18,11 +18,11 @@ _PREFIXES = {"model_first_steps.": "first.", "model_last_step.": "last."}
 
 
 class UnCLIPUpsampler(ModelMixin, ConfigMixin):
-    """Two U-Nets of convolutions only: `first` for all steps but the last, `last`, trained adversarially, for that one.
+    """Two U-Nets of convolutions only: `last`, trained adversarially, for the last step, `first` for all before it.
 
-    channels, depth, channels_multiple: as `model_channels`, `num_res_blocks` and `channel_mult` of UNet. size: pixels of
-    a side of the pictures it was trained on. Source: unCLIP (Ramesh et al. 2022), section 2.1, and kakaobrain/karlo, whose
-    published upsampler the defaults are.
+    channels, depth, channels_multiple: as `model_channels`, `num_res_blocks` and `channel_mult` of UNet. size: pixels
+    of a side of the pictures it was trained on. Source: unCLIP (Ramesh et al. 2022), section 2.1, and kakaobrain/karlo,
+    whose published upsampler the defaults are.
     """
 
     config: Any  # diffusers' frozen dict of the arguments, which can also be read as attributes
