@@ -41,23 +41,18 @@ class PackedLinear(nn.Linear):
     ):
         super().__init__(linear.in_features, linear.out_features, device="meta")
         self.weight, self.bias, self.inside, self.outside = linear.weight, linear.bias, inside, outside
-        kind = _product(linear, approximate)
-        with torch.no_grad():
-            scaled = linear.weight * (inside * outside), linear.bias * outside
-            self.product = kind(*scaled) if kind else None
+        self.product = None
+        if kind := _product(linear, approximate):
+            with torch.no_grad():
+                self.product = kind(linear.weight * (inside * outside), linear.bias * outside)
 
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, x: Tensor, silu: bool = False, residual: Tensor | None = None
     ) -> Tensor:
         """[..., inputs] -> [..., outputs], after a SiLU if `silu`, plus `residual` of that shape."""
-        product = self.product
-        if (
-            product is not None
-            and x.dtype == product.dtype
-            and x.device.type == "cpu"
-            and not x.requires_grad
-        ):
-            return product(x, silu, residual)
+        packed = self.product
+        if packed and x.dtype == packed.dtype and x.device.type == "cpu" and not x.requires_grad:
+            return packed(x, silu, residual)
         if self.inside == self.outside == 1:
             y = F.linear(x, self.weight, self.bias)
         else:
