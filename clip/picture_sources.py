@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -43,14 +42,6 @@ class TarPicture:
             return file.read(self.size)
 
 
-class _NamedBytes(io.BytesIO):
-    """The bytes of a picture as an open file; messages call it by `name`."""
-
-    def __init__(self, picture: TarPicture):
-        super().__init__(picture.read())
-        self.name = str(picture)
-
-
 Source = str | Path | TarPicture
 
 
@@ -71,12 +62,10 @@ def pictures_in(folder: str | os.PathLike) -> list[Path]:
 
 
 def open_source(source: Source) -> Image:
-    """The picture as RGB. Raises ValueError or an OSError in one sentence that names it."""
+    """The picture as RGB. Raises what `open_picture` raises."""
     from .preprocess import open_picture
 
-    if not isinstance(source, TarPicture):
-        return open_picture(source)
-    return open_picture(_NamedBytes(source))
+    return open_picture(source.read() if isinstance(source, TarPicture) else source)
 
 
 @dataclass
@@ -94,9 +83,9 @@ class Embedded:
 def embed_sources(
     model: ClipModel, sources: Sequence[Source], batch_size: int = 32, progress: bool = False
 ) -> Embedded:
-    """Vectors of pictures; those that cannot be read are skipped.
+    """Vectors of pictures; those that cannot be read are skipped, each with its name and what was raised.
 
-    Raises ValueError if there are no sources, or none can be read (with the first one's sentence).
+    Raises ValueError if there are no sources, or none can be read (with what is wrong with the first).
     """
     from tqdm import tqdm
 
@@ -109,8 +98,8 @@ def embed_sources(
         for number, source in enumerate(tqdm(sources, disable=not progress, desc="looking", unit="picture")):
             try:
                 picture = open_source(source)
-            except (ValueError, OSError) as error:
-                skipped.append((number, str(error)))
+            except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
+                skipped.append((number, f"{source}: {error}"))
                 continue
             kept.append(number)
             yield model.preprocess.fit(picture)  # a batch of photographs as they are would fill the memory

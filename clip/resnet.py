@@ -2,6 +2,7 @@
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 
@@ -48,13 +49,13 @@ class AttentionPool(nn.Module):
         self.c_proj = nn.Linear(width, embed_dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.flatten(2).transpose(1, 2)
+        x = rearrange(x, "n c h w -> n (h w) c")
         x = torch.cat([x.mean(1, keepdim=True), x], dim=1) + self.positional_embedding
         q, k, v = (
-            layer(part).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            rearrange(layer(part), "n p (heads c) -> n heads p c", heads=self.heads)
             for layer, part in ((self.q_proj, x[:, :1]), (self.k_proj, x), (self.v_proj, x))
         )
-        pooled = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(1)
+        pooled = rearrange(F.scaled_dot_product_attention(q, k, v), "n heads 1 c -> n (heads c)")
         return F.linear(pooled.float(), self.c_proj.weight.float(), self.c_proj.bias.float())
 
 

@@ -1,34 +1,28 @@
 """The words of zero-shot classification: labels, prompt templates, and the sets of both that have a name.
 
-ImageNet's classes and OpenAI's templates are open_clip's (zero_shot_metadata.py), a module of data that is run by
-itself: importing open_clip would load torchvision and much else.
+ImageNet's classes and OpenAI's templates come with open_clip, which is imported when they are asked for.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
-from types import ModuleType
-
-from .open_clip_package import open_clip_file
 
 DEFAULT_TEMPLATES = ("a photo of a {}",)
-TEMPLATE_SETS = {"imagenet": "OPENAI_IMAGENET_TEMPLATES", "simple": "SIMPLE_IMAGENET_TEMPLATES"}
+TEMPLATE_SETS = ("imagenet", "simple")
 
 
-@cache
 def imagenet_classes() -> tuple[str, ...]:
     """The 1,000 ImageNet classes in their order, in OpenAI's wording.
 
     Two names, "missile" and "sunglasses", stand for two classes each.
     """
-    return tuple(_metadata().IMAGENET_CLASSNAMES)
+    from open_clip import IMAGENET_CLASSNAMES
+
+    return tuple(IMAGENET_CLASSNAMES)
 
 
-@cache
 def named_templates(name: str) -> tuple[str, ...]:
     """A set of templates: "imagenet", OpenAI's 80, or "simple", the seven that do nearly as well.
 
@@ -36,13 +30,16 @@ def named_templates(name: str) -> tuple[str, ...]:
     """
     if name not in TEMPLATE_SETS:
         raise ValueError(f"unknown templates {name!r}; known are {', '.join(TEMPLATE_SETS)}")
-    return tuple(template("{}") for template in getattr(_metadata(), TEMPLATE_SETS[name]))
+    from open_clip import OPENAI_IMAGENET_TEMPLATES, SIMPLE_IMAGENET_TEMPLATES
+
+    templates = OPENAI_IMAGENET_TEMPLATES if name == "imagenet" else SIMPLE_IMAGENET_TEMPLATES
+    return tuple(template("{}") for template in templates)
 
 
 def read_templates(which: str | os.PathLike | None) -> tuple[str, ...]:
     """Templates from what someone wrote: a set's name, a template itself, or a text file with one a line.
 
-    None gives "a photo of a {}". Raises ValueError or FileNotFoundError in one sentence.
+    None gives "a photo of a {}". Raises ValueError or FileNotFoundError, and what reading a file raises.
     """
     if which is None:
         return DEFAULT_TEMPLATES
@@ -62,7 +59,7 @@ def read_templates(which: str | os.PathLike | None) -> tuple[str, ...]:
 def read_labels(which: str | os.PathLike) -> tuple[str, ...]:
     """Labels from what someone wrote: "a, b, c", "imagenet", or a text file with one a line.
 
-    Raises ValueError or FileNotFoundError in one sentence.
+    Raises ValueError or FileNotFoundError, and what reading a file raises.
     """
     text = os.fspath(which)
     if text == "imagenet":
@@ -116,22 +113,7 @@ def check_templates(templates: Sequence[str]) -> tuple[str, ...]:
 
 def _lines(path: Path, what: str) -> list[str]:
     """The lines of a text file that are not blank."""
-    if not path.is_file():
-        raise ValueError(f"{path} is no file; give {what} in a text file, one a line")
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-    except UnicodeDecodeError:
-        raise ValueError(f"{path} is no UTF-8 text; give {what} in a text file, one a line") from None
+    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     if not any(lines):
         raise ValueError(f"{path} is empty; give {what} in a text file, one a line")
     return [line for line in lines if line]
-
-
-@cache
-def _metadata() -> ModuleType:
-    path = open_clip_file("zero_shot_metadata.py")
-    spec = importlib.util.spec_from_file_location("maquette_zero_shot_metadata", path)
-    assert spec is not None and spec.loader is not None  # as for every file that ends with .py
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module

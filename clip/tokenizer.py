@@ -1,10 +1,8 @@
 """CLIP's tokenizer: cleaned, lower-cased byte-level BPE between a start and an end token, padded with zeros."""
 
-import gzip
 import html
 import os
 import re
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,11 +11,11 @@ import torch
 from tokenizers import Regex, Tokenizer, pre_tokenizers
 from tokenizers.models import BPE
 
-from .open_clip_package import open_clip_file
+from ..weights.write_whole import write_whole
 
 START, END = "<|startoftext|>", "<|endoftext|>"
-# How OpenAI's tokenizer takes a text apart; what matches nowhere, which is white space, is dropped.
-# The mark U+0345 is dropped too: ignoring case it equals the letter iota, so the original takes it for neither.
+# How OpenAI's tokenizer splits a text; white space between the pieces is dropped. So is the mark U+0345: the original
+# ignores case, and then this mark equals the letter iota and matches neither letters nor other characters.
 _PIECES = (
     r"<\|startoftext\|>|<\|endoftext\|>|(?i:'s|'t|'re|'ve|'m|'ll|'d)"
     r"|\p{L}+|\p{N}|[^\s\p{L}\p{N}\x{345}]+"
@@ -55,7 +53,8 @@ class ClipTokenizer:
             raise ValueError(
                 f"the tokenizer's highest id, {highest}, is not {END}, where CLIP reads a text's vector"
             )
-        # What a text holds is found by the pieces below, as in the original, and not by the library, before them.
+        # Special tokens that stand in a text are found by _PIECES, as in the original; the library would look for them
+        # before it splits a text, and find others.
         tokenizer.encode_special_tokens = True
         self.tokenizer = tokenizer
         self.vocab_size = highest + 1
@@ -64,27 +63,18 @@ class ClipTokenizer:
 
     @classmethod
     def from_file(cls, path: str | os.PathLike) -> "ClipTokenizer":
-        """From a `tokenizer.json`. Raises FileNotFoundError, or ValueError if it is not one."""
-        data = Path(path).read_bytes()
-        try:
-            tokenizer = Tokenizer.from_str(data.decode("utf-8"))
-        except Exception as error:  # the library raises nothing narrower
-            raise ValueError(f"{path} is not a tokenizer.json of the tokenizers library: {error}") from error
-        return cls(tokenizer)
+        """From a `tokenizer.json`. Raises FileNotFoundError, ValueError if CLIP cannot use it, or tokenizers' error."""
+        return cls(Tokenizer.from_str(Path(path).read_text(encoding="utf-8")))
 
     @classmethod
     def openai(cls) -> "ClipTokenizer":
         """With the 49,408 entries of OpenAI's models and most of open_clip's, which open_clip carries."""
-        merges = _openai_merges()
-        alphabet = list(_byte_characters())
-        entries = [
-            *alphabet,
-            *(c + "</w>" for c in alphabet),
-            *("".join(pair) for pair in merges),
-            START,
-            END,
-        ]
-        model = BPE({entry: i for i, entry in enumerate(entries)}, merges, end_of_word_suffix="</w>")
+        from open_clip import SimpleTokenizer
+
+        original = SimpleTokenizer()
+        entries = [*original.encoder][:-2] + [START, END]  # open_clip has other names for the last two
+        vocabulary = {entry: i for i, entry in enumerate(entries)}
+        model = BPE(vocabulary, [*original.bpe_ranks], end_of_word_suffix="</w>")
         tokenizer = Tokenizer(model)
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
             [
@@ -96,10 +86,8 @@ class ClipTokenizer:
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes a `tokenizer.json` that `from_file` reads."""
-        path = Path(path)
-        partial = path.with_name(f".{path.name}.partial")
-        partial.write_text(self.tokenizer.to_str(), encoding="utf-8")
-        partial.replace(path)
+        with write_whole(path) as beside:
+            self.tokenizer.save(str(beside), pretty=False)
 
     def encode(self, text: str) -> list[int]:
         """The token ids of a text without start and end, neither padded nor truncated."""
@@ -163,29 +151,6 @@ def clean(text: str) -> str:
         # An undecodable byte of a command line arrives as half a surrogate pair, which has no UTF-8.
         text = text.encode("utf-8", "replace").decode("utf-8")
     return " ".join(text.split()).lower()
-
-
-def _byte_characters() -> dict[str, int]:
-    """GPT-2's printable stand-ins for the 256 bytes, in the order in which CLIP numbers them."""
-    printable = [
-        *range(ord("!"), ord("~") + 1),
-        *range(ord("¡"), ord("¬") + 1),
-        *range(ord("®"), ord("ÿ") + 1),
-    ]
-    others = [byte for byte in range(256) if byte not in printable]
-    return {chr(b): b for b in printable} | {chr(256 + i): b for i, b in enumerate(others)}
-
-
-def _openai_merges() -> list[tuple[str, str]]:
-    path = open_clip_file("bpe_simple_vocab_16e6.txt.gz")
-    try:
-        lines = gzip.decompress(path.read_bytes()).decode("utf-8").splitlines()
-    except (EOFError, OSError, UnicodeDecodeError, zlib.error) as error:
-        raise ValueError(
-            f"{path} is damaged; reinstall it with: pip install --force-reinstall open_clip_torch"
-        ) from error
-    # After a line about the file: as many merges as fill 49,408 entries beside 2 × 256 bytes and two tokens.
-    return [(a, b) for a, b in (line.split() for line in lines[1 : 49152 - 256 - 2 + 1])]
 
 
 def _shortened(text: str) -> str:

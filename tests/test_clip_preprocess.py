@@ -9,17 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from maquette.clip.openai import OpenAIPreprocess
 from maquette.clip.preprocess import OPENAI_MEAN, OPENAI_STD, Preprocess, open_picture
-from PIL import Image
-from real_torchvision import real_transforms
+from open_clip import image_transform
+from PIL import Image, UnidentifiedImageError
 from sklearn.datasets import load_sample_images
+from torchvision import transforms
 
 RED, WHITE = (200, 30, 40), (255, 255, 255)
-
-
-@pytest.fixture(scope="module")
-def transforms():
-    with real_transforms() as module:
-        yield module
 
 
 @pytest.fixture(scope="module")
@@ -32,35 +27,19 @@ def photographs():
 
 @pytest.mark.parametrize("size", [32, 225])
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
-def test_numbers_are_torchvisions(transforms, photographs, size, interpolation):
-    mode = transforms.InterpolationMode(interpolation)
-    numbers = [transforms.ToTensor(), transforms.Normalize((0.4, 0.5, 0.6), (0.2, 0.3, 0.25))]
-    resized = {
-        "shortest": [transforms.Resize(size, interpolation=mode), transforms.CenterCrop(size)],
-        "squash": [transforms.Resize((size, size), interpolation=mode)],
-    }
-    for resize_mode, steps in resized.items():
-        ours = Preprocess(size, (0.4, 0.5, 0.6), (0.2, 0.3, 0.25), interpolation, resize_mode)
-        theirs = transforms.Compose([*steps, *numbers])
-        for picture in photographs:
-            assert torch.equal(ours(picture), theirs(picture)), (resize_mode, picture.size)
-
-
-@pytest.mark.parametrize("size", [32, 225])
-def test_the_longest_side_fits_as_open_clip_fits_it(transforms, photographs, size):
-    resize = transforms.functional.resize
+@pytest.mark.parametrize("resize_mode", ["shortest", "squash", "longest"])
+def test_numbers_are_open_clips(photographs, size, interpolation, resize_mode):
+    numbers = (0.4, 0.5, 0.6), (0.2, 0.3, 0.25)
+    ours = Preprocess(size, *numbers, interpolation, resize_mode)
+    theirs = image_transform(size, False, *numbers, resize_mode=resize_mode, interpolation=interpolation)
     for picture in photographs:
-        ratio = max(picture.size) / size
-        height, width = (max(1, round(length / ratio)) for length in (picture.height, picture.width))
-        small = resize(picture, [height, width], transforms.InterpolationMode.BICUBIC)
-        # torchvision's crop pads as open_clip's CenterCropOrPad does, which is made of it.
-        padded = transforms.functional.center_crop(small, [size, size])
-        ours = Preprocess(size, (0, 0, 0), (1, 1, 1), resize_mode="longest")(picture)
-        assert torch.equal(ours, transforms.functional.to_tensor(padded)), picture.size
+        if resize_mode == "longest" and min(picture.size) * size < max(picture.size):
+            continue  # open_clip would make it less than a pixel wide
+        assert torch.equal(ours(picture), theirs(picture)), picture.size
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "CMYK", "1"])
-def test_openais_interface_treats_other_modes_as_the_original_does(transforms, photographs, mode):
+def test_openais_interface_treats_other_modes_as_the_original_does(photographs, mode):
     alpha = photographs[0].convert("L")
     picture = photographs[0].copy()
     picture.putalpha(alpha)
@@ -210,34 +189,23 @@ def test_exif_turns_a_picture_upright(orientation):
     assert np.array_equal(open_picture(stored(upright, exif=b"Exif\0\0nonsense")), upright)
 
 
-def test_what_is_no_picture_is_one_sentence(tmp_path, monkeypatch):
+def test_what_is_no_picture_is_pillows_error(tmp_path, monkeypatch):
     path = tmp_path / "picture.png"
-    with pytest.raises(FileNotFoundError, match=r"the picture .*picture\.png does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"picture\.png"):
         open_picture(path)
-    with pytest.raises(IsADirectoryError, match="is a folder"):
-        open_picture(tmp_path)
+    # Postscript is a picture to Pillow, which would hand it to another program.
     for content in (b"", b"hello", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=r"picture\.png is not a picture; expected a PNG"):
+        with pytest.raises(UnidentifiedImageError, match=r"cannot identify image file .*picture\.png"):
             open_picture(str(path))
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8))
     for format in ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF"):
         path.write_bytes(stored(noise, format)[:-900])
-        with path.open("rb") as file, pytest.raises(ValueError, match=r"picture\.png is (damaged|not a pic)"):
+        with path.open("rb") as file, pytest.raises(OSError):
             open_picture(file)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    for side in (40, 50):  # Pillow itself only warns of the first
-        with pytest.raises(ValueError, match=r"is refused: it has more than 1,000 pixels"):
-            open_picture(stored(Image.new("L", (side, side))))
+    with pytest.warns(Image.DecompressionBombWarning), pytest.raises(ValueError, match="more than 1,000"):
+        open_picture(stored(Image.new("L", (40, 40))))
+    with pytest.raises(Image.DecompressionBombError):
+        open_picture(stored(Image.new("L", (50, 50))))
     assert open_picture(stored(Image.new("L", (1, 1), 7))).getpixel((0, 0)) == (7, 7, 7)
-
-
-@given(st.sampled_from(sorted(KINDS)), st.data())
-def test_a_damaged_picture_is_a_picture_or_one_sentence(kind, data):
-    content = bytearray(KINDS[kind][0])
-    for _ in range(data.draw(st.integers(1, 4))):
-        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
-    try:
-        assert open_picture(bytes(content)).mode == "RGB"
-    except ValueError as error:
-        assert str(error).startswith("the picture is ")

@@ -1,16 +1,17 @@
 """CLIP's tokenizer: the original's ids and lengths, any Unicode, and what does not fit."""
 
-import importlib.util
 import json
 import unicodedata
 from pathlib import Path
 
 import pytest
+import regex
 import torch
 from conftest import GOLDENS
 from hypothesis import example, given
 from hypothesis import strategies as st
 from maquette.clip import ClipTokenizer
+from open_clip import SimpleTokenizer
 
 OPENAI = ClipTokenizer.openai()
 MINI = ClipTokenizer.from_file(Path(__file__).parents[1] / "toybox" / "tokenizer.json")
@@ -32,16 +33,12 @@ def test_ids_and_lengths_are_the_originals():
 @pytest.fixture(scope="module")
 def peer():
     """open_clip's own tokenizer; with OpenAI's names of the special tokens, which it calls otherwise."""
-    folder = importlib.util.find_spec("open_clip").submodule_search_locations[0]
-    spec = importlib.util.spec_from_file_location("open_clip_tokenizer", f"{folder}/tokenizer.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    tokenizer = module.SimpleTokenizer()
+    tokenizer = SimpleTokenizer()
     special = {"<|startoftext|>": 49406, "<|endoftext|>": 49407}
     tokenizer.encoder |= special
     tokenizer.cache = {token: token for token in special}
     pattern = tokenizer.pat.pattern.removeprefix("<start_of_text>|<end_of_text>")
-    tokenizer.pat = module.re.compile(r"<\|startoftext\|>|<\|endoftext\|>" + pattern, module.re.IGNORECASE)
+    tokenizer.pat = regex.compile(r"<\|startoftext\|>|<\|endoftext\|>" + pattern, regex.IGNORECASE)
     return tokenizer
 
 
@@ -103,11 +100,8 @@ def test_it_reads_back(tmp_path, tokenizer):
     assert again.encode(text) == tokenizer.encode(text)
 
 
-def test_a_bad_file_is_one_clear_sentence(tmp_path):
+def test_what_is_no_tokenizer_of_clip_is_refused(tmp_path):
     path = tmp_path / "tokenizer.json"
-    path.write_bytes(b'{"model": \xff}')
-    with pytest.raises(ValueError, match="is not a tokenizer"):
-        ClipTokenizer.from_file(path)
     MINI.save(path)
     path.write_text(path.read_text().replace("<|endoftext|>", "<|other|>"))
     with pytest.raises(ValueError, match=r"highest id, 443, is not <\|endoftext\|>"):
