@@ -83,10 +83,11 @@ class Embedded:
 def embed_sources(
     model: ClipModel, sources: Sequence[Source], batch_size: int = 32, progress: bool = False
 ) -> Embedded:
-    """Vectors of pictures; those that cannot be read are skipped, each with its name and what was raised.
+    """Vectors of pictures; those that cannot be read are skipped, each with its name and what is wrong.
 
     Raises ValueError if there are no sources, or none can be read (with what is wrong with the first).
     """
+    from PIL import UnidentifiedImageError
     from tqdm import tqdm
 
     if not sources:
@@ -98,11 +99,13 @@ def embed_sources(
         for number, source in enumerate(tqdm(sources, disable=not progress, desc="looking", unit="picture")):
             try:
                 picture = open_source(source)
+            except UnidentifiedImageError:
+                skipped.append((number, f"{source} is not a picture"))
             except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
                 skipped.append((number, f"{source}: {error}"))
-                continue
-            kept.append(number)
-            yield model.preprocess.fit(picture)  # a batch of photographs as they are would fill the memory
+            else:
+                kept.append(number)
+                yield model.preprocess.fit(picture)  # photographs in full size, a batch of them, would fill the memory
 
     pictures = readable()
     first = next(pictures, None)

@@ -109,6 +109,8 @@ def _batches(
     unreadable: dict[str, str],
 ) -> Iterator[tuple[list[Row], dict[bytes, Image], dict[bytes, str]]]:
     """Files, and by digest the pictures and the reasons of broken ones, for contents that are not in `reasons` yet."""
+    from PIL import UnidentifiedImageError
+
     from ..clip.preprocess import open_picture
 
     files, pictures, broken = [], {}, {}
@@ -122,10 +124,14 @@ def _batches(
         files.append(Row(*file, digest))
         if not any(digest in known for known in (reasons, pictures, broken)):
             try:
+                picture = open_picture(content)
+            except UnidentifiedImageError:
+                broken[digest] = "not a picture"
+            except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
+                broken[digest] = str(error)
+            else:
                 # Made as small as the network sees it: a batch of photographs would fill the memory.
-                pictures[digest] = model().preprocess.fit(open_picture(content))
-            except ValueError as error:
-                broken[digest] = str(error).removeprefix("the picture is ")
+                pictures[digest] = model().preprocess.fit(picture)
         if len(pictures) == _PICTURES or len(files) == _FILES:
             yield files, pictures, broken
             files, pictures, broken = [], {}, {}

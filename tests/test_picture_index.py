@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from maquette.search import update as index_update
 from maquette.search.picture_index import PictureIndex
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from tiny_models import tiny_clip
 
 
@@ -214,7 +214,7 @@ def test_what_cannot_be_is_one_sentence_and_leaves_nothing(index, folder, tmp_pa
     refused("at least 1, not 0", lambda: index.search("a cat", 0))
     refused("query is empty", lambda: index.search(" \n"))
     refused("context_length", lambda: index.search("a cat " * 40))
-    refused("is not a picture", lambda: index.search(tmp_path / "file"))
+    refused("cannot identify image", lambda: index.search(tmp_path / "file"), UnidentifiedImageError)
     # An unmounted disk looks like an empty folder, and somebody else's folder like a wholly changed one.
     draw(tmp_path / "others" / "picture.png", 1)
     refused("is of the pictures in", lambda: index.update(tmp_path / "others"))

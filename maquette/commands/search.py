@@ -72,8 +72,8 @@ def _sheet(hits: list[Any]) -> Any:
     for hit in hits:
         try:
             tiles.append(ImageOps.contain(open_picture(hit.path), (SIDE, SIDE)))
-        except (ValueError, OSError) as error:
-            typer.echo(f"not on the sheet: {' '.join(str(error).split())}", err=True)
+        except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
+            typer.echo(f"not on the sheet: {hit.path}: {' '.join(str(error).split())}", err=True)
             tiles.append(Image.new("RGB", (SIDE, SIDE), "lightgray"))
     printable = room("commands.bars").printable
     labels = [f"{hit.score:.3f} {printable(hit.path.name)}" for hit in hits]
