@@ -11,27 +11,15 @@ one line of JSON.
 import argparse
 import json
 import os
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-import maquette  # noqa: F401  before torchvision is looked for
 import torch
 
 SIZES = {"ViT-L/14": "ViT-L-14-quickgelu", "ViT-B/32": "ViT-B-32-quickgelu"}
 FORMATS = {"float32": torch.float32, "bf16": torch.bfloat16}
 CAPTION = "a photo of a red chair on top of a small blue table"
-
-
-def real_torchvision():
-    """Make a torchvision without its compiled operators importable, for open_clip; the models need none of them."""
-    if sys.modules.get("torchvision", ...) is None:
-        del sys.modules["torchvision"]
-        library = torch.library.Library("torchvision", "DEF")
-        for name in ("nms", "qnms"):
-            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        return library
 
 
 def contenders(name: str, dtype: torch.dtype, prefix: str):
@@ -104,7 +92,6 @@ def main() -> None:
         "--formats", nargs="+", choices=FORMATS, default=list(FORMATS), help="the peers' formats"
     )
     args = parser.parse_args()
-    library = real_torchvision()  # noqa: F841  its definitions live as long as it does
     torch.set_grad_enabled(False)
     from maquette.clip import ClipTokenizer
     from maquette.layers.int16_product import Int16Product

@@ -83,7 +83,9 @@ def open_clip_config(name: str) -> dict[str, Any]:
     from open_clip import get_model_config
 
     weights = {} if name in architectures() else _pretrained(name)
-    return _translated(name, get_model_config(name.partition("/")[0]), weights)
+    model = get_model_config(name.partition("/")[0])
+    assert model is not None  # as for all architectures that are listed or have weights
+    return _translated(name, model, weights)
 
 
 def hub_config(name: str, path: Path) -> dict[str, Any]:
@@ -159,7 +161,7 @@ def _pretrained(name: str) -> dict[str, Any]:
     model, _, tag = name.partition("/")
     tags = list_pretrained_tags_by_model(model)
     if not tags:
-        hint = nearest(model, dict(list_pretrained()))
+        hint = nearest(model, [known for known, _ in list_pretrained()])
         raise ValueError(
             f"open_clip has no weights for {model!r}{hint}; expected a name like ViT-B-32/laion2b_s34b_b79k"
         )

@@ -105,7 +105,8 @@ def embed_sources(
                 skipped.append((number, f"{source}: {error}"))
             else:
                 kept.append(number)
-                yield model.preprocess.fit(picture)  # photographs in full size, a batch of them, would fill the memory
+                # Made small at once: a batch of photographs in full size would fill the memory.
+                yield model.preprocess.fit(picture)
 
     pictures = readable()
     first = next(pictures, None)

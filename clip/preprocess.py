@@ -85,21 +85,20 @@ class Preprocess:
         return self._cropped(to_rgb(picture))
 
     def _cropped(self, picture: Image.Image) -> Image.Image:
-        from torchvision.transforms.functional import InterpolationMode, center_crop, resize
+        from torchvision.transforms import CenterCrop, InterpolationMode, Resize
 
-        size, mode = self.size, InterpolationMode(self.interpolation)
         width, height = picture.size
+        longest = _LONGEST * min(width, height)
+        shape: int | tuple[int, int] = self.size
         if self.resize_mode == "squash":
-            return resize(picture, [size, size], mode)
-        if self.resize_mode == "longest":
-            ratio = max(picture.size) / size
-            picture = resize(picture, [max(1, round(height / ratio)), max(1, round(width / ratio))], mode)
-        else:
-            longest = _LONGEST * min(picture.size)
-            if max(picture.size) > longest:
-                picture = center_crop(picture, [min(height, longest), min(width, longest)])
-            picture = resize(picture, [size], mode)
-        return center_crop(picture, [size, size])
+            shape = self.size, self.size
+        elif self.resize_mode == "longest":
+            ratio = max(width, height) / self.size
+            shape = max(1, round(height / ratio)), max(1, round(width / ratio))
+        elif max(width, height) > longest:
+            picture = CenterCrop((min(height, longest), min(width, longest)))(picture)
+        # Where the picture is smaller than the crop, the crop adds black.
+        return CenterCrop(self.size)(Resize(shape, InterpolationMode(self.interpolation))(picture))
 
 
 def open_picture(source: str | os.PathLike | bytes | IO[bytes]) -> Image.Image:
@@ -119,7 +118,8 @@ def open_picture(source: str | os.PathLike | bytes | IO[bytes]) -> Image.Image:
             )
         picture.load()
         upright: Image.Image = picture
-        with suppress(Exception):  # damaged EXIF, on which Pillow raises nearly anything, does not spoil the picture
+        # Pillow raises nearly anything on damaged EXIF, which does not spoil the picture.
+        with suppress(Exception):
             upright = ImageOps.exif_transpose(picture)
         return to_rgb(upright)
 

@@ -53,8 +53,8 @@ class ClipTokenizer:
             raise ValueError(
                 f"the tokenizer's highest id, {highest}, is not {END}, where CLIP reads a text's vector"
             )
-        # Special tokens that stand in a text are found by _PIECES, as in the original; the library would look for them
-        # before it splits a text, and find others.
+        # _PIECES finds the special tokens that stand in a text, where the original does; by default the library finds
+        # them before it splits the text, and so in other places.
         tokenizer.encode_special_tokens = True
         self.tokenizer = tokenizer
         self.vocab_size = highest + 1
@@ -72,9 +72,10 @@ class ClipTokenizer:
         from open_clip import SimpleTokenizer
 
         original = SimpleTokenizer()
-        entries = [*original.encoder][:-2] + [START, END]  # open_clip has other names for the last two
-        vocabulary = {entry: i for i, entry in enumerate(entries)}
-        model = BPE(vocabulary, [*original.bpe_ranks], end_of_word_suffix="</w>")
+        *entries, _, _ = original.encoder  # open_clip has other names for the last two
+        vocabulary = {entry: i for i, entry in enumerate([*entries, START, END])}
+        merges = [(first, second) for first, second in original.bpe_ranks]
+        model = BPE(vocabulary, merges, end_of_word_suffix="</w>")
         tokenizer = Tokenizer(model)
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
             [
@@ -148,7 +149,7 @@ def clean(text: str) -> str:
         raise ValueError(f"a text must be a string, got {type(text).__name__}")
     if not _PLAIN(text):
         text = html.unescape(html.unescape(ftfy.fix_text(text)))
-        # An undecodable byte of a command line arrives as half a surrogate pair, which has no UTF-8.
+        # Python reads an undecodable byte of a command line as half a surrogate pair, which UTF-8 cannot write.
         text = text.encode("utf-8", "replace").decode("utf-8")
     return " ".join(text.split()).lower()
 

@@ -22,8 +22,6 @@ class FolderOfClasses:
 
 def cifar100(folder, train, transform=None):
     """Its training or test part, downloaded to `folder` if it is not there."""
-    try:
-        from torchvision.datasets import CIFAR100
-    except ImportError:
-        raise SystemExit("CIFAR-100 comes from torchvision, which is not usable here; give --data") from None
+    from torchvision.datasets import CIFAR100
+
     return CIFAR100(folder, train=train, download=True, transform=transform)

@@ -58,7 +58,7 @@ def load(
     preprocess = OpenAIPreprocess.from_config(model.config)
     device = best_device() if device is None else torch.device(device)
     if device.type != "cpu":
-        # The temperature keeps float32, in which it was learnt.
+        # The temperature stays float32, as it was trained: in half precision it is rounded visibly.
         temperature = model.logit_scale.data
         model.half().logit_scale.data = temperature
     model.to(device)  # type: ignore[call-arg]  # as diffusers wraps it, it seems to lack self
