@@ -15,7 +15,7 @@ def load_original(
 ) -> Module:
     """Give `module` copies of `state_dict` (its keys and shapes) in `dtype` and return it in eval mode.
 
-    A module made on the "meta" device, where its random start costs nothing, comes to be on the CPU.
+    A module made on the "meta" device, where its random start costs nothing, comes to be where the weights are.
     Raises ValueError naming up to five missing, unexpected or misshapen keys; `module` is then untouched.
     """
     expected = module.state_dict()
@@ -32,14 +32,11 @@ def load_original(
             f"these weights do not fit {type(module).__name__}: {', '.join(problems[:5])}{more}; "
             "give the checkpoint of this network and, for a non-standard size, its config"
         )
-    copies = {
-        key: value.detach().to(
-            dtype if value.is_floating_point() else value.dtype,
-            copy=True,
-            memory_format=torch.contiguous_format,
-        )
-        for key, value in state_dict.items()
-    }
+    copies = {}
+    for key, value in state_dict.items():
+        kept = dtype if value.is_floating_point() else value.dtype
+        # In the memory format in which the module was made.
+        copies[key] = torch.empty_like(expected[key], dtype=kept, device=value.device).copy_(value)
     module.load_state_dict(copies, assign=True)
     return module.eval()
 
