@@ -4,7 +4,6 @@ Also OpenAI's interface: `from maquette import clip`, then `clip.load`, `clip.to
 Everything is imported on first use.
 """
 
-import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,20 +13,6 @@ if TYPE_CHECKING:
     from .preprocess import Preprocess, open_picture
     from .tokenizer import ClipTokenizer
     from .zero_shot import ZeroShotClassifier
-
-_HOME = {
-    "ClipEncoder": "encoder",
-    "ClipModel": "model",
-    "ClipTokenizer": "tokenizer",
-    "ImageFeatures": "encoder",
-    "Preprocess": "preprocess",
-    "TextFeatures": "encoder",
-    "ZeroShotClassifier": "zero_shot",
-    "available_models": "openai",
-    "load": "openai",
-    "open_picture": "preprocess",
-    "tokenize": "openai",
-}
 
 __all__ = [
     "ClipEncoder",
@@ -45,6 +30,18 @@ __all__ = [
 
 
 def __getattr__(name: str):
-    if name in _HOME:
-        return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name in ("ClipEncoder", "ImageFeatures", "TextFeatures"):
+        from . import encoder as home
+    elif name == "ClipModel":
+        from . import model as home
+    elif name == "ClipTokenizer":
+        from . import tokenizer as home
+    elif name in ("Preprocess", "open_picture"):
+        from . import preprocess as home
+    elif name == "ZeroShotClassifier":
+        from . import zero_shot as home
+    elif name in ("available_models", "load", "tokenize"):
+        from . import openai as home
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(home, name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,11 +17,10 @@ from tqdm import tqdm
 
 from ..layers import prepare
 from ..layers.precision import best_device, best_dtype
-from ..weights import bundled_folder, find_weights, known_models, model_entry, read_weights
-from ..weights.load_saved import load_saved
+from ..weights import find_folder, find_weights, known_models, read_weights
+from ..weights.model_folder import load_part, write_model_folder
 from ..weights.read_weights import is_archive
 from ..weights.table import nearest
-from ..weights.write_whole import write_whole
 from .encoder import ClipEncoder
 from .preprocess import Preprocess, open_picture
 from .tokenizer import ClipTokenizer
@@ -81,12 +79,8 @@ class ClipModel:
 
     def save_pretrained(self, folder: str | os.PathLike) -> None:
         """Write a model folder that `from_pretrained` reads, weights in their present format."""
-        with write_whole(folder) as beside:
-            self.encoder.save_pretrained(beside / "encoder")
-            (beside / "tokenizer").mkdir()
-            self.tokenizer.save(beside / "tokenizer" / "tokenizer.json")
-            index = {"_class_name": type(self).__name__}
-            (beside / "model_index.json").write_text(json.dumps(index, indent=2), encoding="utf-8")
+        parts = {"encoder": self.encoder, "tokenizer": self.tokenizer}
+        write_model_folder(folder, type(self).__name__, parts, {})
 
     @property
     def logit_scale(self) -> float:
@@ -151,14 +145,13 @@ def _load(
         raise ValueError(
             f"config goes with the path of a file of weights, and {model!r} is none; leave it out"
         )
-    if model in known_models():
-        entry = model_entry(model, TASK)
-        if isinstance(entry["tasks"][TASK], str):
-            return _load_folder(bundled_folder(model, TASK))
+    folder = find_folder(model, TASK)
+    if folder is not None:
+        encoder = load_part(ClipEncoder, folder / "encoder", torch.float32)
+        return encoder, load_part(ClipTokenizer, folder / "tokenizer", torch.float32)
+    if model in known_models(TASK):
         path = find_weights(model, "weights", progress=progress)
         return ClipEncoder.from_original(read_weights(path)), ClipTokenizer.openai()
-    if os.path.isdir(model):
-        return _load_folder(Path(model))
     if os.path.exists(model):
         return _load_file(Path(model), config), ClipTokenizer.openai()
     from .open_clip_names import HUB, architectures, find_open_clip, open_clip_names
@@ -205,12 +198,6 @@ def _load_file(path: Path, config: str | Mapping[str, Any] | None) -> ClipEncode
             stacklevel=4,
         )
     return encoder
-
-
-def _load_folder(folder: Path) -> tuple[ClipEncoder, ClipTokenizer]:
-    """What `save_pretrained` or a training wrote. Raises FileNotFoundError or ValueError naming the file."""
-    tokenizer = ClipTokenizer.from_file(folder / "tokenizer" / "tokenizer.json")
-    return load_saved(ClipEncoder, folder / "encoder", torch.float32), tokenizer
 
 
 def _opened(picture: Image.Image | str | os.PathLike) -> Image.Image:

@@ -1,7 +1,6 @@
 """GLIDE as a stage of training: noise, dropped texts and masks go in, the hybrid loss comes out."""
 
 import io
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..toybox.sheet import contact_sheet
 from ..training import TrainConfig
+from ..weights.load_saved import load_saved
+from ..weights.model_folder import find_model, write_model_folder
 from .denoiser import clipped, from_epsilon, guided
 from .glide import GlideUNet
 from .loss import HybridLoss
@@ -32,7 +33,7 @@ class GlideTraining(BaseModel, title="stage: of a GLIDE recipe", extra="forbid",
     """How GLIDE is trained.
 
     schedule: the noise schedule; tokenizer: "toybox" or the path of a tokenizer.json;
-    start_from: a folder with a trained network of the same layout to go on from, at any image size;
+    start_from: a model's name or folder, of the same layout, to go on from, at any image size;
     snr_clamp: [low, high], see HybridLoss; a small budget learns layout and colour several times sooner with it;
     drop_text: the share of captions replaced by the empty text; inpaint_share: the share of samples of an inpainting
     network that see part of the picture, the others see none of it.
@@ -62,7 +63,8 @@ class GlideStage:
         torch.manual_seed(config.seed)
         self.model = GlideUNet(**config.model, n_vocab=self.tokenizer.vocab_size)
         if settings.start_from:
-            start = GlideUNet.from_pretrained(settings.start_from, local_files_only=True)
+            folder = find_model(settings.start_from, "text-to-image")
+            start = load_saved(GlideUNet, folder / "unet", torch.float32)
             self.model.load_state_dict(start.state_dict())
         self.hybrid = HybridLoss(settings.schedule, snr_clamp=settings.snr_clamp)
         self.flops_per_sample = 3 * self._forward_flops()
@@ -113,9 +115,8 @@ class GlideStage:
 
     def save(self, model, folder: Path) -> None:
         """Write network and tokenizer as `maquette.pipeline` reads them."""
-        model.save_pretrained(folder)
-        self.tokenizer.save(folder / "tokenizer.json")
-        (folder / "model_index.json").write_text(json.dumps({"schedule": self.settings.schedule}))
+        parts = {"unet": model, "tokenizer": self.tokenizer}
+        write_model_folder(folder, "GlidePipeline", parts, {"schedule": self.settings.schedule})
 
     @torch.no_grad()
     def _forward_flops(self) -> int:

@@ -11,7 +11,7 @@ def main(arguments: list[str] | None = None) -> int:
     # nothing to clean up, so leave at once.
     before = signal.signal(signal.SIGINT, _leave)
     try:
-        from maquette.cli import run
+        from maquette.commands.cli import run  # pyright: ignore[reportMissingImports]  see __init__.py
 
         return run(sys.argv[1:] if arguments is None else arguments)
     finally:

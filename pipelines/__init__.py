@@ -1,18 +1,17 @@
-"""What people call: pipelines for tasks, and the weights that model names stand for.
+"""What people call: a pipeline for each task, on one base.
 
 Nothing here imports torch before a pipeline is made, so that bad input is answered at once.
 """
 
 from typing import TYPE_CHECKING
 
-from ..weights import known_models
-from .models import find_model, pipeline
 from .request import PromptWarning
+from .tasks import pipeline
 
 if TYPE_CHECKING:
     from .glide import GlidePipeline
 
-__all__ = ["GlidePipeline", "PromptWarning", "find_model", "known_models", "pipeline"]
+__all__ = ["GlidePipeline", "PromptWarning", "pipeline"]
 
 
 def __getattr__(name: str):

@@ -7,8 +7,11 @@ import os
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from ..weights.write_whole import write_whole
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -55,27 +58,31 @@ def free_name(prompt: str, folder: Path) -> Path:
     return folder / f"{name}.png"
 
 
-def save_pictures(pictures: Sequence[tuple[Path, Image, Mapping[str, str]]]) -> None:
-    """Write all (path, picture, settings), or none of them; the settings become a PNG's text.
+def save_drawn(target: Path, pictures: Sequence[Image], settings: Sequence[Mapping[str, str]]) -> list[Path]:
+    """Write a picture to `target`; several beside it, by their seeds, with a sheet of them at `target`.
 
-    Raises OSError in one sentence, such as for a full disk, and then leaves no file of its own behind.
+    settings: of each picture, "seed" among them. Returns the paths, target's first. As `save_pictures`, all or none.
     """
-    written: list[tuple[Path, Path]] = []
-    try:
+    files: list[tuple[Path, Image, Mapping[str, str]]] = [(target, pictures[0], settings[0])]
+    if len(pictures) > 1:
+        from ..toybox.sheet import contact_sheet
+
+        seeds = [int(each["seed"]) for each in settings]
+        in_a_row = seeds == list(range(seeds[0], seeds[0] + len(seeds)))
+        said = f"{seeds[0]} to {seeds[-1]}" if in_a_row else ", ".join(map(str, seeds))
+        files = [(target, contact_sheet(pictures), {**settings[0], "seed": said})]
+        for seed, picture, each in zip(seeds, pictures, settings, strict=True):
+            files.append((target.with_name(f"{target.stem}-seed{seed}{target.suffix}"), picture, each))
+    save_pictures(files)
+    return [path for path, *_ in files]
+
+
+def save_pictures(pictures: Sequence[tuple[Path, Image, Mapping[str, str]]]) -> None:
+    """Write all (path, picture, settings), or, if one cannot be, none; the settings become a PNG's text."""
+    with ExitStack() as stack:
         for path, picture, settings in pictures:
-            beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
-            written.append((beside, path))
+            beside = stack.enter_context(write_whole(path))
             beside.write_bytes(_encoded(picture, path.suffix.lower(), settings))
-        for beside, path in written:
-            beside.replace(path)
-    except OSError as error:
-        folder = pictures[0][0].parent.resolve()
-        raise OSError(
-            f"the picture cannot be written to {folder} ({error.strerror}); make room there or choose another folder"
-        ) from None
-    finally:
-        for beside, _ in written:
-            beside.unlink(missing_ok=True)
 
 
 def _encoded(picture: Image, suffix: str, settings: Mapping[str, str]) -> bytes:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from ..clip import ClipModel
+    from .base import PictureOutput
 
 
 def clip_scores(clip: ClipModel, prompt: str, pictures: Sequence[Image]) -> list[float]:
@@ -20,6 +22,9 @@ def clip_scores(clip: ClipModel, prompt: str, pictures: Sequence[Image]) -> list
     return (clip.embed_images(pictures) @ words[0]).tolist()
 
 
-def best(scores: Sequence[float], count: int) -> list[int]:
-    """Numbers of the `count` highest scores, best first; of equal ones the earlier."""
-    return sorted(range(len(scores)), key=lambda i: -scores[i])[:count]
+def ranked(clip: ClipModel, prompt: str, drawn: PictureOutput) -> PictureOutput:
+    """The same pictures, PIL, best first (of equal ones the earlier), with "clip_score" in their settings."""
+    scores = clip_scores(clip, prompt, drawn.images)
+    order = sorted(range(len(scores)), key=lambda i: -scores[i])
+    settings = [{**drawn.settings[i], "clip_score": f"{scores[i]:.4f}"} for i in order]
+    return replace(drawn, images=[drawn.images[i] for i in order], settings=settings)

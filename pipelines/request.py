@@ -1,4 +1,4 @@
-"""What a request for pictures may hold, checked before anything heavy is loaded."""
+"""What a request may hold, checked before anything heavy is loaded."""
 
 from __future__ import annotations
 
@@ -14,50 +14,47 @@ class PromptWarning(UserWarning):
     """Something about a prompt that does not stop the work, such as its being cut off."""
 
 
-def check_prompts(prompt: str | Sequence[str]) -> list[str]:
-    """The prompts as a list. Raises TypeError unless they are texts, ValueError if there is none or one is empty."""
+def check_request(
+    prompt: str | Sequence[str],
+    count: Any = 1,
+    steps: Any = None,
+    guidance_scale: Any = None,
+    seed: Any = None,
+) -> list[str]:
+    """The prompt of each sample: each prompt `count` times, one after the other.
+
+    Raises TypeError for prompts that are no texts; ValueError for none or an empty one, a count that is not from 1 to
+    10,000, steps that are not from 1 to 1000, a guidance scale that is not finite, and seeds that do not all lie from
+    0 to 2**63 - 1. None: the model's own, or any seed.
+    """
     prompts = [prompt] if isinstance(prompt, str) else prompt
     if not isinstance(prompts, Sequence) or not all(isinstance(text, str) for text in prompts):
         raise TypeError(f"the prompt must be a text or a list of texts, not {prompt!r}")
     if not prompts:
-        raise ValueError("there is no prompt; say what to draw, such as 'a red chair'")
+        raise ValueError("there is no prompt; say what to make, such as 'a red chair'")
     if not all(text.strip() for text in prompts):
-        raise ValueError("the prompt is empty; say what to draw, such as 'a red chair'")
-    return list(prompts)
+        raise ValueError("the prompt is empty; say what to make, such as 'a red chair'")
+    _check_whole(count, "the number of samples", 1, 10_000)
+    if steps is not None:
+        _check_whole(steps, "the number of steps", 1, 1000)
+    if guidance_scale is not None and not _is_finite(guidance_scale):
+        raise ValueError(f"the guidance scale must be a number such as 3.0, not {guidance_scale!r}")
+    if seed is not None:
+        _check_whole(seed, "the seed", 0, MAX_SEED - len(prompts) * count + 1)
+    return [text for text in prompts for _ in range(count)]
 
 
-def check_count(count: Any) -> int:
-    """The number of pictures. Raises ValueError unless it is a whole number from 1 to 10,000."""
-    return _whole(count, "the number of pictures", 1, 10_000)
-
-
-def check_steps(steps: Any) -> int:
-    """The number of sampling steps. Raises ValueError unless it is a whole number from 1 to 1000."""
-    return _whole(steps, "the number of steps", 1, 1000)
-
-
-def check_seed(seed: Any, count: int = 1) -> int:
-    """The seed of the first of `count` pictures. Raises ValueError unless all seeds are from 0 to 2**63 - 1."""
-    return _whole(seed, "the seed", 0, MAX_SEED - count + 1)
-
-
-def check_guidance(scale: Any) -> float:
-    """The guidance scale. Raises ValueError unless it is a finite number."""
+def _is_finite(number: Any) -> bool:
     try:
-        number = math.nan if isinstance(scale, str) else float(scale)
+        return not isinstance(number, str) and math.isfinite(number)
     except (TypeError, ValueError):
-        number = math.nan
-    if not math.isfinite(number):
-        raise ValueError(f"the guidance scale must be a number such as 3.0, not {scale!r}")
-    return number
+        return False
 
 
-def _whole(value: Any, what: str, least: int, most: int | None = None) -> int:
-    expected = f"from {least} to {most}" if most is not None else f"of at least {least}"
+def _check_whole(value: Any, what: str, least: int, most: int) -> None:
     try:
-        number = operator.index(value)
+        right = least <= operator.index(value) <= most
     except TypeError:
-        number = least - 1
-    if number < least or (most is not None and number > most):
-        raise ValueError(f"{what} must be a whole number {expected}, not {value!r}")
-    return number
+        right = False
+    if not right:
+        raise ValueError(f"{what} must be a whole number from {least} to {most}, not {value!r}")

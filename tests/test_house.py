@@ -14,17 +14,8 @@ else:
 ROOT = Path(__file__).parents[1]
 # What each room may import; a stage's training, train.py or training/, may import training and toybox as well.
 MAY_IMPORT = {
-    "maquette": {
-        "pipelines",
-        "search",
-        "point_e",
-        "unclip",
-        "diffusion",
-        "clip",
-        "weights",
-        "training",
-        "toybox",
-    },
+    "maquette": {"commands", "pipelines", "search", "clip"},
+    "commands": {"pipelines", "search", "diffusion", "clip", "weights", "training", "toybox"},
     "pipelines": {"point_e", "unclip", "diffusion", "clip", "layers", "weights", "toybox"},
     "search": {"clip", "weights"},
     "point_e": {"diffusion", "clip", "layers", "weights"},

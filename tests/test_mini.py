@@ -4,15 +4,15 @@ import torch
 from maquette import pipeline
 from maquette.__main__ import main
 from maquette.clip import ClipModel
-from maquette.pipelines import find_model
 from maquette.toybox import COLOURS, THINGS, make_scene, render
 from maquette.toybox.judge import Judge
+from maquette.weights import find_model
 from PIL import Image
 from safetensors import safe_open
 
 
 def test_mini_is_small_half_precision_and_inpaints():
-    folder = find_model("text-to-image", "mini")
+    folder = find_model("mini", "text-to-image")
     with safe_open(folder / "unet" / "diffusion_pytorch_model.safetensors", "pt") as weights:
         slices = [weights.get_slice(key) for key in weights.keys()]  # noqa: SIM118 - it is no dict
     assert {one.get_dtype() for one in slices} == {"F16"}

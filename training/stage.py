@@ -16,12 +16,19 @@ class Stage(Protocol):
     A stage may also have `flops_per_sample` (forward and backward), and is then timed in TFLOP/s.
     """
 
-    model: torch.nn.Module
-    """What is trained: float32 parameters on the CPU, the same in every process, in the memory format it trains in."""
+    @property
+    def model(self) -> torch.nn.Module:
+        """What is trained: float32 parameters on the CPU, the same in every process, in their memory format."""
+        ...
 
-    frozen: Sequence[torch.nn.Module]
-    """What `loss` and `samples` also compute with, such as an encoder of texts: moved to the device beside `model`, in
-    eval mode and without gradients, and in no checkpoint. It must be the same again when the run is resumed."""
+    @property
+    def frozen(self) -> Sequence[torch.nn.Module]:
+        """What `loss` and `samples` also compute with, such as an encoder of texts.
+
+        It is moved to the device beside `model`, in eval mode and without gradients, and is in no checkpoint. It must
+        be the same again when the run is resumed.
+        """
+        ...
 
     def prepare(self, sample: dict[str, Any]) -> dict[str, Any]:
         """Decode one raw sample (`{"__key__": …, "png": bytes, "txt": bytes, …}`) to arrays or tensors.

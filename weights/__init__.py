@@ -4,14 +4,16 @@ Nothing here imports torch before a file of tensors is read.
 """
 
 from .download import cache_folder, cached_path, find_file, find_weights
+from .model_folder import find_folder, find_model
 from .read_weights import read_weights
-from .table import bundled_folder, known_models, model_entry
+from .table import known_models, model_entry
 
 __all__ = [
-    "bundled_folder",
     "cache_folder",
     "cached_path",
     "find_file",
+    "find_folder",
+    "find_model",
     "find_weights",
     "known_models",
     "model_entry",

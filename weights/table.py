@@ -49,17 +49,6 @@ def model_file(name: str, part: str | None = None) -> dict[str, Any]:
     return files[part]
 
 
-def bundled_folder(name: str, task: str) -> Path:
-    """Where the weights that ship with the package lie for a task.
-
-    Raises ValueError if the model is not for this task or does not ship with the package.
-    """
-    folder = model_entry(name, task)["tasks"][task]
-    if not isinstance(folder, str):
-        raise ValueError(f"{name} does not ship with the package; fetch it with: maquette download {name}")
-    return HERE / folder
-
-
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint at the known name that is most like this one, or nothing."""
     by_lower = {one.lower(): one for one in known}

@@ -3,11 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from ..picture_sources import Source, embed_sources
+
+if TYPE_CHECKING:
+    from ..model import ClipModel
+
 _AT_ONCE = 1024
+
+
+def evaluate_retrieval(
+    model: ClipModel, pictures: Sequence[Source], captions: Sequence[str], progress: bool = False
+) -> tuple[dict[str, Any], list[str]]:
+    """The number of "pairs" and `retrieval_recall` of pictures and their captions, long ones cut.
+
+    Also returns a sentence for each picture that cannot be read and was left out.
+    """
+    texts = model.embed_texts(captions, truncate=True)
+    images = embed_sources(model, pictures, progress=progress)
+    recall = retrieval_recall(images.vectors, texts[images.kept])
+    return {"pairs": len(images.kept), **recall}, [sentence for _, sentence in images.skipped]
 
 
 @torch.no_grad()

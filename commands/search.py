@@ -7,7 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from .rooms import clean_up_on_interrupt, room
+from ..pipelines.picture_files import check_output, save_pictures
+from .bars import print_lines, printable
+from .interrupt import clean_up_on_interrupt
 
 SIDE = 192
 
@@ -21,20 +23,20 @@ def search(
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(help="The index's model, if it lies somewhere else now.  [default: the index's]"),
+        typer.Option(help="The index's model, if it lies somewhere else now.", show_default="the index's"),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
     """Find pictures by words, or by a picture that they resemble, and print the nearest first."""
-    found, files = (
-        room("search.picture_index").PictureIndex.open(index, model),
-        room("pipelines.picture_files"),
-    )
+    from ..clip.picture_sources import is_picture
+    from ..search import PictureIndex
+
+    found = PictureIndex.open(index, model)
     if sheet is not None:
-        files.check_output(sheet)
+        check_output(sheet)
     # Words do not end like a picture's file; a name that does, and is none, is a slip. Other names have to be there
     # (isfile, as Path.is_file raises for words longer than a name can be).
-    by_picture = room("clip.picture_sources").is_picture(query) or os.path.isfile(query)
+    by_picture = is_picture(query) or os.path.isfile(query)
     words = query.encode("utf-8", "replace").decode()
     hits = found.search(Path(query) if by_picture else words, k)
     if as_json:
@@ -47,14 +49,13 @@ def search(
     if sheet is not None:
         picture = _sheet(hits)
         clean_up_on_interrupt()
-        files.save_pictures([(sheet, picture, {"query": words})])
+        save_pictures([(sheet, picture, {"query": words})])
         typer.echo(sheet.resolve(), err=as_json)
 
 
 def _print_table(hits: list[Any]) -> None:
     lines = [f"{n:>3}  {hit.score:6.3f}  {_short(hit.path)}" for n, hit in enumerate(hits, start=1)]
-    bars = room("commands.bars")
-    bars.print_lines([f"{'':3}  {'score':>6}  picture", *map(bars.printable, lines)])
+    print_lines([f"{'':3}  {'score':>6}  picture", *map(printable, lines)])
 
 
 def _short(path: Path) -> Path:
@@ -67,7 +68,9 @@ def _sheet(hits: list[Any]) -> Any:
     """The pictures in their order; those that are gone or damaged since they were embedded stay grey."""
     from PIL import Image, ImageOps
 
-    open_picture = room("clip.preprocess").open_picture
+    from ..clip.preprocess import open_picture
+    from ..toybox.sheet import contact_sheet
+
     tiles = []
     for hit in hits:
         try:
@@ -75,6 +78,5 @@ def _sheet(hits: list[Any]) -> Any:
         except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
             typer.echo(f"not on the sheet: {hit.path}: {' '.join(str(error).split())}", err=True)
             tiles.append(Image.new("RGB", (SIDE, SIDE), "lightgray"))
-    printable = room("commands.bars").printable
     labels = [f"{hit.score:.3f} {printable(hit.path.name)}" for hit in hits]
-    return room("toybox.sheet").contact_sheet(tiles, labels=labels)
+    return contact_sheet(tiles, labels=labels)

@@ -6,7 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from .rooms import room
+from ..clip.picture_sources import embed_sources, open_source, pictures_in
+from ..clip.templates import read_labels, read_templates
+from .bars import print_bars
 
 SHOWN = 5
 
@@ -31,28 +33,26 @@ def classify(
 
     A picture that cannot be read is reported and the others are done; then the exit code is 2.
     """
-    words, sources = room("clip.templates"), room("clip.picture_sources")
-    given_labels = words.read_labels(labels)
-    sentences = words.read_templates(templates)
+    given_labels = read_labels(labels)
+    sentences = read_templates(templates)
     found: list[Path] = []
     for path in pictures:
-        found += sources.pictures_in(path) if path.is_dir() else [path]
+        found += pictures_in(path) if path.is_dir() else [path]
     if len(found) == 1 or not any(path.is_file() for path in found):
-        sources.open_source(found[0])
+        open_source(found[0])
 
-    classifier = room("clip.zero_shot").ZeroShotClassifier.from_pretrained(
-        model, labels=given_labels, templates=sentences
-    )
+    from ..clip.zero_shot import ZeroShotClassifier
+
+    classifier = ZeroShotClassifier.from_pretrained(model, labels=given_labels, templates=sentences)
     classifier.label_vectors()
-    embedded = sources.embed_sources(classifier.model, found, progress=len(found) > 100)
+    embedded = embed_sources(classifier.model, found, progress=len(found) > 100)
     ranked = classifier.rank(embedded.vectors, top_k=top or (None if as_json else SHOWN))
-    results = dict(zip(embedded.kept, ranked, strict=True)) | dict(embedded.skipped)
+    results: dict[int, Any] = {**dict(zip(embedded.kept, ranked, strict=True)), **dict(embedded.skipped)}
     if as_json:
         typer.echo(json.dumps([_as_json(found[i], results[i]) for i in sorted(results)], indent=1))
     else:
-        table = room("commands.bars")
         for number, i in enumerate(embedded.kept):
-            table.print_bars(str(found[i]) if len(found) > 1 else None, results[i], first=not number)
+            print_bars(str(found[i]) if len(found) > 1 else None, results[i], first=not number)
     for _, sentence in embedded.skipped:
         typer.echo(f"maquette: {' '.join(sentence.split())}", err=True)
     if embedded.skipped:

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from .rooms import clean_up_on_interrupt, room
+from .bars import printable
+from .interrupt import clean_up_on_interrupt
 
 SHOWN = 20
 
@@ -15,14 +16,18 @@ def embed(
     index: Annotated[Path, typer.Option(help="The index: a new file, or one made before.")],
     model: Annotated[
         str | None,
-        typer.Option(help="A CLIP model's name, file or folder.  [default: the index's; mini for a new one]"),
+        typer.Option(
+            help="A CLIP model's name, file or folder.", show_default="the index's; mini for a new one"
+        ),
     ] = None,
 ) -> None:
     """Make the pictures in a folder searchable, or bring their index up to date.
 
     Only new and changed pictures are embedded. It can be stopped at any time and goes on where it was.
     """
-    found = room("search.picture_index").PictureIndex.open(index, model)
+    from ..search import PictureIndex
+
+    found = PictureIndex.open(index, model)
     clean_up_on_interrupt()
     try:
         update = found.update(folder, progress=True)
@@ -32,7 +37,6 @@ def embed(
             err=True,
         )
         raise typer.Exit(130) from None
-    printable = room("commands.bars").printable
     for path, reason in update.skipped[:SHOWN]:
         typer.echo(f"skipped {printable(path)}: {printable(reason)}", err=True)
     if len(update.skipped) > SHOWN:

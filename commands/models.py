@@ -5,14 +5,15 @@ from typing import Annotated
 
 import typer
 
-from .rooms import clean_up_on_interrupt, room
+from ..weights import cached_path, find_model, find_weights, known_models, model_entry
+from .interrupt import clean_up_on_interrupt
 
 HEADINGS = ("NAME", "TASKS", "SIZE", "HERE", "WHERE")
 
 
 def models() -> None:
     """List the models that are known by name, their sizes, and which of them are already here."""
-    rows = [HEADINGS, *(_row(name, entry) for name, entry in room("weights").known_models().items())]
+    rows = [HEADINGS, *(_row(name, entry) for name, entry in known_models().items())]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
     for row in rows:
         typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -25,33 +26,30 @@ def download(
     name: Annotated[str, typer.Argument(help="A name that `maquette models` lists, or one of open_clip's.")],
 ) -> None:
     """Fetch a model's weights before they are needed, and print where they are."""
-    weights = room("weights")
     clean_up_on_interrupt()
-    if name not in weights.known_models() and (":" in name or "/" in name):
-        open_clip = room("clip.open_clip_names")
+    if name not in known_models() and (":" in name or "/" in name):
+        from ..clip.open_clip_names import HUB, find_open_clip, open_clip_names
+
         architecture = name.partition("/")[0]
-        if name.startswith(open_clip.HUB) or any(
-            one.startswith(f"{architecture}/") for one in open_clip.open_clip_names()
-        ):
-            typer.echo(open_clip.find_open_clip(name)[0])
+        if name.startswith(HUB) or any(one.startswith(f"{architecture}/") for one in open_clip_names()):
+            typer.echo(find_open_clip(name)[0])
             return
-    entry = weights.model_entry(name)
+    entry = model_entry(name)
     if "files" not in entry:
         for task in entry["tasks"]:
-            typer.echo(weights.bundled_folder(name, task))
+            typer.echo(find_model(name, task))
     for part in entry.get("files", {}):
-        typer.echo(weights.find_weights(name, part))
+        typer.echo(find_weights(name, part))
 
 
 def _row(name: str, entry: dict) -> tuple[str, str, str, str, str]:
-    weights = room("weights")
     tasks = ", ".join(entry["tasks"])
     if "files" not in entry:
-        folders = [weights.bundled_folder(name, task) for task in entry["tasks"]]
+        folders = [find_model(name, task) for task in entry["tasks"]]
         size = sum(path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file())
         return name, tasks, _megabytes(size / 1e6), "yes", str(folders[0].parent)
     files = list(entry["files"].values())
-    places = [weights.cached_path(one["url"], one["sha256"]) for one in files]
+    places = [cached_path(one["url"], one["sha256"]) for one in files]
     here = sum(place.is_file() for place in places)
     begun = sum(_size(place.with_name(f"{place.name}.partial")) for place in places) / 1e6
     size = _megabytes(sum(one["megabytes"] for one in files))

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .rooms import room
+from .bars import fitted, print_lines
 
 STAGES = ("clip",)
 SHOWN = 50
@@ -57,7 +57,9 @@ def evaluate(
         lines = _retrieval_lines(result)
     else:
         if confusion is not None:
-            room("pipelines.picture_files").check_output(confusion)
+            from ..pipelines.picture_files import check_output
+
+            check_output(confusion)
         evaluations, skipped = _zero_shot(data, labels, templates, model, probe)
         result = {name: evaluation.as_dict() for name, evaluation in evaluations.items()}
         lines = _class_lines(result)
@@ -66,7 +68,7 @@ def evaluate(
     if as_json:
         typer.echo(json.dumps({"model": model, "data": data, **result, "skipped": skipped}, indent=1))
     else:
-        room("commands.bars").print_lines(lines)
+        print_lines(lines)
     for sentence in skipped:
         typer.echo(f"left out: {' '.join(sentence.split())}", err=True)
     if confusion is not None and not as_json:
@@ -74,23 +76,28 @@ def evaluate(
 
 
 def _zero_shot(data, labels, templates, model, probe) -> tuple[dict[str, Any], list[str]]:
-    words, pictures = room("clip.templates"), room("clip.evaluation.labelled_pictures")
+    from ..clip.evaluation.labelled_pictures import read_labelled
+    from ..clip.templates import imagenet_classes, read_labels, read_templates
+
     # All 1,000 by their number, although two names are there twice.
-    names = words.imagenet_classes() if labels == "imagenet" else labels and words.read_labels(labels)
-    sentences = words.read_templates(templates)
-    test = pictures.read_labelled(data, names)
-    train = pictures.read_labelled(probe, names) if probe is not None else None
-    evaluation, clip = room("clip.evaluation.evaluate"), room("clip.model").ClipModel.from_pretrained(model)
-    return evaluation.evaluate_model(clip, test, sentences, train, progress=True)
+    names = imagenet_classes() if labels == "imagenet" else labels and read_labels(labels)
+    sentences = read_templates(templates)
+    test = read_labelled(data, names)
+    train = read_labelled(probe, names) if probe is not None else None
+    from ..clip.evaluation.evaluate import evaluate_model
+    from ..clip.model import ClipModel
+
+    return evaluate_model(ClipModel.from_pretrained(model), test, sentences, train, progress=True)
 
 
 def _retrieval(data, model) -> tuple[dict[str, Any], list[str]]:
-    pictures, captions = room("clip.evaluation.labelled_pictures").read_captioned(data)
-    clip = room("clip.model").ClipModel.from_pretrained(model)
-    texts = clip.embed_texts(captions, truncate=True)
-    images = room("clip.picture_sources").embed_sources(clip, pictures, progress=True)
-    recall = room("clip.evaluation.retrieval").retrieval_recall(images.vectors, texts[images.kept])
-    return {"pairs": len(images.kept), **recall}, [sentence for _, sentence in images.skipped]
+    from ..clip.evaluation.labelled_pictures import read_captioned
+
+    pictures, captions = read_captioned(data)
+    from ..clip.evaluation.retrieval import evaluate_retrieval
+    from ..clip.model import ClipModel
+
+    return evaluate_retrieval(ClipModel.from_pretrained(model), pictures, captions, progress=True)
 
 
 def _retrieval_lines(result) -> list[str]:
@@ -104,7 +111,6 @@ def _retrieval_lines(result) -> list[str]:
 
 def _class_lines(result) -> list[str]:
     """The summary, and the classes of zero-shot: all, or the worst if they are many."""
-    fitted = room("commands.bars").fitted
     classes = result["zero-shot"]["classes"]
     width = min(30, max(map(len, ("linear probe", *(row["label"] for row in classes)))))
     head = f"{'pictures':>10}{'top-1':>9}{'top-5':>9}"
@@ -130,6 +136,7 @@ def _percent(share: float) -> str:
 
 def _draw(evaluation, path: Path) -> None:
     title = f"zero-shot, top-1 {100 * evaluation.top1:.1f} %; rows: what it is, columns: what it was called"
-    drawing = room("clip.evaluation.confusion_picture")
-    picture = drawing.confusion_picture(evaluation.confusion, evaluation.labels, title)
-    room("pipelines.picture_files").save_pictures([(path, picture, {})])
+    from ..clip.evaluation.confusion_picture import confusion_picture
+    from ..pipelines.picture_files import save_pictures
+
+    save_pictures([(path, confusion_picture(evaluation.confusion, evaluation.labels, title), {})])

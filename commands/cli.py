@@ -1,19 +1,19 @@
 """The `maquette` command line: arguments in, files out, one sentence when something is wrong."""
 
 import warnings
+from importlib.metadata import version as version_of
 from typing import Annotated
 
 import typer
 
-from . import __version__
-from .commands.classify import classify
-from .commands.create import create
-from .commands.embed import embed
-from .commands.evaluate import evaluate
-from .commands.models import download, models
-from .commands.search import search
-from .commands.toybox import toybox
-from .commands.train import train
+from .classify import classify
+from .create import create
+from .embed import embed
+from .evaluate import evaluate
+from .models import download, models
+from .search import search
+from .toybox import toybox
+from .train import train
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help="Words to pictures to 3D.")
 for command in (create, classify, embed, evaluate, search, toybox, train, models, download):
@@ -47,7 +47,7 @@ def _refuse(message: str) -> int:
 
 def _version(asked: bool) -> None:
     if asked:
-        typer.echo(f"maquette {__version__}")
+        typer.echo(f"maquette {version_of('maquette')}")
         raise typer.Exit()
 
 
@@ -56,5 +56,7 @@ def options(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")
     ] = False,
+    # `run` takes it out, so that it may stand anywhere; it is here for the help.
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
     """Words to pictures to 3D."""

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from .rooms import clean_up_on_interrupt, room
+from .interrupt import clean_up_on_interrupt
 
-STAGES = {"clip": ("clip.training.stage", "ClipStage"), "glide": ("diffusion.train", "GlideStage")}
+STAGES = ("clip", "glide")
 
 
 def train(
@@ -23,11 +23,15 @@ def train(
     """Train a stage on your data; it can be stopped at any time and resumed."""
     if stage not in STAGES:
         raise ValueError(f"unknown stage {stage!r}; known are {', '.join(STAGES)}")
-    folder, name = STAGES[stage]
-    make_stage, training = getattr(room(folder), name), room("training")
+    if stage == "clip":
+        from ..clip.training.stage import ClipStage as Stage
+    else:
+        from ..diffusion.train import GlideStage as Stage
+    from ..training import train as train_stage
+
     clean_up_on_interrupt()
     try:
-        typer.echo(training.train(make_stage, config, data, out, resume, steps).resolve())
+        typer.echo(train_stage(Stage, config, data, out, resume, steps).resolve())
     except KeyboardInterrupt as stop:
         typer.echo(f"\n{stop}", err=True)
         raise typer.Exit(130) from None

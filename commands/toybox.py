@@ -5,12 +5,13 @@ from typing import Annotated
 
 import typer
 
-from .rooms import clean_up_on_interrupt, room
+from ..pipelines.picture_files import check_output, save_pictures
+from .interrupt import clean_up_on_interrupt
 
 
 def toybox(
     split: Annotated[str, typer.Option(help="train, val or novel.")] = "train",
-    count: Annotated[int | None, typer.Option(help="How many scenes.  [default: 40 on a sheet]")] = None,
+    count: Annotated[int | None, typer.Option(help="How many scenes.", show_default="40 on a sheet")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the shards.")] = None,
     sheet: Annotated[
         Path | None, typer.Option(help="Picture file: draw the scenes side by side instead.")
@@ -20,18 +21,20 @@ def toybox(
 ) -> None:
     """Write scenes of the toy world as training data, or look at them."""
     if sheet is not None and out is None:
-        files = room("pipelines.picture_files")
-        files.check_output(sheet)
-        picture = room("toybox.sheet").scene_sheet(split, 40 if count is None else count, size=size)
+        check_output(sheet)
+        from ..toybox.sheet import scene_sheet
+
+        picture = scene_sheet(split, 40 if count is None else count, size=size)
         clean_up_on_interrupt()
-        files.save_pictures([(sheet, picture, {})])
+        save_pictures([(sheet, picture, {})])
         typer.echo(sheet.resolve())
     elif out is not None and sheet is None:
         if count is None:
             raise ValueError("say how many scenes to write: --count 1000")
-        shards = room("toybox.shards")
+        from ..toybox.shards import write_shards
+
         clean_up_on_interrupt()
-        written = shards.write_shards(split, count, out, size=size, clouds=clouds)
+        written = write_shards(split, count, out, size=size, clouds=clouds)
         typer.echo(f"{len(written)} shards in {out.resolve()}")
     else:
         raise ValueError(

@@ -1,0 +1,224 @@
+"""What all pipelines share: loading and saving, the checks of a request, seeds, batches, and outputs."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from inspect import signature
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+from diffusers.utils import BaseOutput
+from einops import rearrange
+from PIL import Image
+from torch import Tensor
+
+from ..diffusion.sampling import OnStep
+from ..layers import prepare
+from ..layers.precision import best_device, best_dtype
+from ..weights.model_folder import find_model, load_part, read_index, write_model_folder
+from .request import PromptWarning, check_request
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+BATCH = 16
+PICTURE_TYPES = ("pil", "np", "pt")
+Callback = Callable[[Any, int, float, dict], dict | None]
+
+
+@dataclass(frozen=True)
+class Request:
+    """Samples to draw, checked: for each its prompt, its source of noise and, as text, what makes it what it is."""
+
+    prompts: list[str]
+    generators: list[torch.Generator]
+    settings: list[dict[str, str]]
+    steps: int
+    guidance_scale: float
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    def rows(self, some: slice) -> Request:
+        """Some of its samples."""
+        return replace(
+            self,
+            prompts=self.prompts[some],
+            generators=self.generators[some],
+            settings=self.settings[some],
+        )
+
+
+@dataclass
+class PictureOutput(BaseOutput):
+    """images: as `output_type` says. settings: for each picture, as text, what draws it again; for a PNG."""
+
+    images: Any
+    settings: list[dict[str, str]]
+
+
+class Pipeline(DiffusionPipeline):
+    """A subclass names its `task` and its `parts`, the arguments of its constructor that are networks or tokenizers,
+    and says in `__call__` what a request is answered with: `request`, `in_batches`, `pictures`.
+
+    The constructor's other arguments are settings, kept in the model's folder; "num_inference_steps" and
+    "guidance_scale" must be among them. A pipeline holds nothing of a call: threads may share it.
+    """
+
+    task: ClassVar[str]
+    parts: ClassVar[Mapping[str, Any]]
+
+    def __init__(self, parts: Mapping[str, Any], settings: Mapping[str, Any]):
+        super().__init__()
+        self.register_modules(**parts)
+        self.register_to_config(**settings)
+        self.model_name = type(self).__name__
+
+    @property
+    def context_length(self) -> int:
+        """How many tokens of a prompt the model reads."""
+        raise NotImplementedError
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike = "mini",
+        *,
+        dtype: Any = "auto",
+        device: Any = "auto",
+        **settings: Any,
+    ) -> Self:
+        """The pipeline of a known model, or of a folder that `save_pretrained` or a training wrote, in eval mode.
+
+        dtype: a torch dtype; "auto": bfloat16 where native, else float32, whose products of matrices run through
+        16-bit integers on CPUs that do these faster. device: "auto": the GPU if there is one.
+        settings: to use in place of the folder's, such as sampler="ddim".
+        Raises ValueError for an unknown name or setting, FileNotFoundError for what is no model's folder.
+        """
+        dtype = settings.pop("torch_dtype", dtype)
+        known = [name for name in signature(cls).parameters if name not in cls.parts]
+        if unknown := sorted(set(settings) - set(known)):
+            raise ValueError(f"unknown setting {unknown[0]!r}; known are {', '.join(known)}")
+        folder = find_model(pretrained_model_name_or_path, cls.task)
+        index = read_index(folder)
+        device = best_device() if device == "auto" else torch.device(device)
+        approximate = dtype == "auto"
+        dtype = best_dtype(device) if dtype == "auto" else dtype
+        parts = {name: load_part(kind, folder / name, dtype) for name, kind in cls.parts.items()}
+        pipe = cls(**parts, **{name: index[name] for name in known if name in index} | settings).to(device)
+        pipe.model_name = os.fspath(pretrained_model_name_or_path)
+        for part in parts.values():
+            if isinstance(part, torch.nn.Module):
+                prepare(part.to(memory_format=torch.channels_last), approximate)  # pyright: ignore[reportCallIssue]
+        return pipe
+
+    def save_pretrained(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, save_directory: str | os.PathLike
+    ) -> None:
+        """Write the model folder that `from_pretrained` reads, whole or not at all, weights in their present format."""
+        parts = {name: getattr(self, name) for name in self.parts}
+        settings = {name: self.config[name] for name in signature(type(self)).parameters if name not in parts}
+        write_model_folder(save_directory, type(self).__name__, parts, settings)
+
+    def truncations(self, prompts: Sequence[str]) -> list[str]:
+        """A sentence for each different prompt that is too long and will be cut off."""
+        cut = {text: self.tokenizer.truncated_at(text, self.context_length) for text in prompts}
+        return [
+            f"the prompt is longer than the {self.context_length} tokens that the model reads; "
+            f"it was cut off at the word {word if len(word) <= 40 else f'{word[:40]}…'!r}"
+            for word in cut.values()
+            if word is not None
+        ]
+
+    def request(
+        self,
+        prompt: str | Sequence[str],
+        count: int,
+        steps: int | None,
+        guidance_scale: float | None,
+        seed: int | None,
+        generator: torch.Generator | Sequence[torch.Generator] | None,
+    ) -> Request:
+        """The request checked, with the model's own settings where it says nothing. Warns of prompts that are cut off.
+
+        generator: one for all samples or a list with one each. Neither it nor a seed: seeded from torch's global one.
+        Raises ValueError or TypeError.
+        """
+        prompts = check_request(prompt, count, steps, guidance_scale, seed)
+        steps = int(self.config["num_inference_steps"] if steps is None else steps)
+        scale = float(self.config["guidance_scale"] if guidance_scale is None else guidance_scale)
+        shared = {
+            "model": self.model_name,
+            "steps": str(steps),
+            "guidance": str(scale),
+            "version": f"maquette {version('maquette')}",
+        }
+        settings = [{"prompt": text, **shared} for text in prompts]
+        if generator is None:
+            first = int(torch.randint(2**31, ())) if seed is None else int(seed)
+            generators = [torch.Generator().manual_seed(first + i) for i in range(len(prompts))]
+            settings = [{**each, "seed": str(first + i)} for i, each in enumerate(settings)]
+        elif seed is not None:
+            raise ValueError("both seed and generator were given; give one of them")
+        else:
+            one = isinstance(generator, torch.Generator)
+            generators = [generator] * len(prompts) if one else list(generator)
+        if len(generators) != len(prompts):
+            raise ValueError(
+                f"{len(prompts)} samples were asked for with {len(generators)} generators; give one for each"
+            )
+        for sentence in self.truncations(prompts):
+            warnings.warn(sentence, PromptWarning, stacklevel=4)
+        return Request(prompts, generators, settings, steps, scale)
+
+    def in_batches(
+        self,
+        request: Request,
+        draw: Callable[[Request, OnStep], Tensor],
+        callback_on_step_end: Callback | None = None,
+        total: int | None = None,
+    ) -> Tensor:
+        """The samples [N, …] that `draw` makes of at most 16 of the request's at a time, under a progress bar.
+
+        draw: is to call its second argument after each of its steps. total: all its steps, if not `request.steps`.
+        callback_on_step_end: called after each step as (pipeline, step, timestep, {"latents": x}), x of the batch;
+        "latents" in the dict that it returns, if any, takes x's place.
+        """
+        drawn = []
+        for first in range(0, len(request), BATCH):
+            some = request.rows(slice(first, first + BATCH))
+            which = f" {first + 1} to {first + len(some)} of {len(request)}" if len(request) > 1 else ""
+            with self.progress_bar(total=total or request.steps) as bar:  # pyright: ignore[reportAttributeAccessIssue]
+                bar.unit = "step"
+                bar.set_description(f"drawing{which}")
+
+                def on_step(step: int, timestep: float, x: Tensor, bar: Any = bar) -> Tensor | None:
+                    bar.update()
+                    if callback_on_step_end is None:
+                        return None
+                    return (callback_on_step_end(self, step, timestep, {"latents": x}) or {}).get("latents")
+
+                drawn.append(draw(some, on_step))
+        return torch.cat(drawn)
+
+
+def check_picture_type(output_type: str) -> None:
+    """Raises ValueError unless `as_pictures` knows it."""
+    if output_type not in PICTURE_TYPES:
+        raise ValueError(f"unknown output_type {output_type!r}; known are {', '.join(PICTURE_TYPES)}")
+
+
+def as_pictures(x: Tensor, output_type: str) -> Any:
+    """Pictures x [N, 3, H, W] in [-1, 1] as "pil", as "np", float32 [N, H, W, 3], or as "pt", float32 [N, 3, H, W]."""
+    x = (x.float().cpu() / 2 + 0.5).clamp(0, 1)
+    if output_type == "pt":
+        return x
+    x = rearrange(x, "n c h w -> n h w c")
+    if output_type == "np":
+        return x.numpy()
+    return [Image.fromarray(picture) for picture in (x * 255).round().to(torch.uint8).numpy()]

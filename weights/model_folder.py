@@ -1,0 +1,90 @@
+"""A model's folder: model_index.json says its pipeline and its settings; each part has a folder of its name.
+
+Bundled, saved, trained and converted models all lie so, and here is where a name becomes such a folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .table import HERE, known_models, nearest
+from .write_whole import write_whole
+
+if TYPE_CHECKING:
+    import torch
+
+INDEX = "model_index.json"
+TOKENIZER = "tokenizer.json"
+
+
+def find_folder(model: str | os.PathLike, task: str) -> Path | None:
+    """The model folder that a name of the table or a path stands for; None if there is none, such as for a file.
+
+    Raises FileNotFoundError for a folder that is not a model's.
+    """
+    name = os.fspath(model)
+    bundled = known_models(task).get(name, {}).get("tasks", {}).get(task)
+    if isinstance(bundled, str):
+        return HERE / bundled
+    if bundled or not os.path.isdir(name):
+        return None
+    if not os.path.isfile(os.path.join(name, INDEX)):
+        raise FileNotFoundError(f"{name} is not a model's folder: it has no {INDEX}; give one that has")
+    return Path(name)
+
+
+def find_model(model: str | os.PathLike, task: str) -> Path:
+    """As `find_folder`, but what has no folder is refused: ValueError for an unknown name, else FileNotFoundError."""
+    folder = find_folder(model, task)
+    if folder is not None:
+        return folder
+    name, known = os.fspath(model), known_models(task)
+    if os.sep in name:
+        raise FileNotFoundError(f"there is no model folder {name}; give the folder that holds its {INDEX}")
+    raise ValueError(
+        f"unknown model {name!r}{nearest(name, known)}; known are {', '.join(known)}, "
+        "or give the path of a model's folder"
+    )
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """What model_index.json says."""
+    return json.loads((folder / INDEX).read_text(encoding="utf-8"))
+
+
+def load_part(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
+    """A part from its own folder: a tokenizer, or a network in eval mode and `dtype`, as `load_saved` loads it."""
+    if hasattr(kind, "from_file"):
+        return kind.from_file(folder / TOKENIZER)
+    from .load_saved import load_saved
+
+    return load_saved(kind, folder, dtype)
+
+
+def write_model_folder(
+    folder: str | os.PathLike, pipeline: str, parts: Mapping[str, Any], settings: Mapping[str, Any]
+) -> None:
+    """Write a whole model folder, in place of the model that may lie there.
+
+    pipeline: the name of the class that loads it. parts: name -> network or tokenizer, in their present format.
+    Raises FileExistsError, and touches nothing, if there is something else in `folder`.
+    """
+    folder = Path(folder).absolute()
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / INDEX).is_file():
+        raise FileExistsError(f"{folder} holds something else than a model; give a new folder")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    index: dict[str, Any] = {"_class_name": pipeline, **settings}
+    with write_whole(folder) as beside:
+        beside.mkdir()
+        for name, part in parts.items():
+            index[name] = [type(part).__module__, type(part).__name__]
+            if hasattr(part, "save_pretrained"):
+                part.save_pretrained(beside / name)
+            else:
+                (beside / name).mkdir()
+                part.save(beside / name / TOKENIZER)
+        (beside / INDEX).write_text(json.dumps(index, indent=2), encoding="utf-8")
