@@ -1,11 +1,15 @@
 """From words to pictures in Python: what a call takes, gives and refuses."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
+from goldens.formula import formula_state_dict
+from maquette.diffusion import GlideUNet
 from maquette.diffusion.schedules import SAMPLERS
 from maquette.pipelines import GlidePipeline, PromptWarning, pipeline
-from tiny_models import tiny_glide
+from tiny_models import tiny_glide, tiny_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +44,41 @@ def test_output_types_show_the_same_picture(pipe):
     assert pil[0].size == (16, 16) and pil[0].mode == "RGB"
     assert np.array_equal(array, tensor.permute(0, 2, 3, 1).numpy())
     assert np.array_equal(np.asarray(pil[0]), np.round(array[0] * 255))
+
+
+def test_settings_say_how_to_draw_each_picture_again(pipe):
+    made = pipe(["a cat", "a dog"], num_images_per_prompt=2, seed=5, guidance_scale=2, num_inference_steps=1)
+    assert [(each["prompt"], each["seed"]) for each in made.settings] == [
+        ("a cat", "5"), ("a cat", "6"), ("a dog", "7"), ("a dog", "8"),
+    ]  # fmt: skip
+    assert made.settings[0].items() >= {"steps": "1", "guidance": "2.0", "model": "GlidePipeline"}.items()
+    unseeded = pipe("a cat", num_inference_steps=1)
+    again = pipe("a cat", num_inference_steps=1, seed=int(unseeded.settings[0]["seed"]))
+    assert unseeded.images == again.images
+
+
+def test_many_pictures_are_drawn_in_batches_and_stay_the_same(pipe, monkeypatch, capsys):
+    whole = pipe("a cat", num_images_per_prompt=5, seed=4, output_type="pt").images
+    monkeypatch.setattr("maquette.pipelines.base.BATCH", 2)
+    rows = []
+    hook = pipe.unet.register_forward_pre_hook(lambda module, args: rows.append(len(args[0])))
+    pipe.set_progress_bar_config(disable=False)
+    parts = pipe("a cat", num_images_per_prompt=5, seed=4, output_type="pt").images
+    pipe.set_progress_bar_config(disable=True)
+    hook.remove()
+    assert rows == [4] * 6 + [2] * 3
+    assert (whole - parts).abs().max() <= 1 / 255
+    said = capsys.readouterr().err
+    assert "drawing 1 to 2 of 5" in said and "drawing 5 to 5 of 5" in said
+
+
+def test_threads_share_a_pipeline(pipe):
+    def draw(seed):
+        return pipe("a cat", seed=seed, num_images_per_prompt=seed % 3 + 1, output_type="pt").images
+
+    with ThreadPoolExecutor(4) as threads:
+        together = list(threads.map(draw, range(8)))
+    assert all(torch.equal(images, draw(seed)) for seed, images in enumerate(together))
 
 
 def test_generators_stand_for_seeds(pipe):
@@ -93,7 +132,7 @@ def test_a_long_prompt_is_cut_off_with_a_warning(pipe, prompt, word):
         ({"prompt": "a cat", "seed": -1}, "seed must be"),
         ({"prompt": "a cat", "seed": 2**63}, "seed must be"),
         ({"prompt": "a cat", "seed": 1, "generator": torch.Generator()}, "give one of them"),
-        ({"prompt": "a cat", "generator": [torch.Generator()] * 2}, "1 pictures were asked for with 2"),
+        ({"prompt": "a cat", "generator": [torch.Generator()] * 2}, "1 samples were asked for with 2"),
         ({"prompt": "a cat", "output_type": "jpeg"}, "known are pil, np, pt"),
     ],
 )
@@ -119,11 +158,29 @@ def test_a_saved_pipeline_draws_the_same_pictures(pipe, tmp_path):
     assert torch.equal(ours, theirs)
 
 
-def test_a_training_folder_without_subfolders_loads(pipe, tmp_path):
-    pipe.unet.save_pretrained(tmp_path)
-    pipe.tokenizer.save(tmp_path / "tokenizer.json")
-    again = GlidePipeline.from_pretrained(tmp_path, dtype=torch.bfloat16, device="cpu")
-    assert again.dtype == torch.bfloat16 and not again.unet.training
+def test_only_a_model_is_replaced_by_a_saved_one(pipe, tmp_path):
+    (tmp_path / "diary.txt").write_text("dear diary")
+    with pytest.raises(FileExistsError, match="something else than a model"):
+        pipe.save_pretrained(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["diary.txt"]
+    with pytest.raises(FileNotFoundError, match=r"not a model's folder: it has no model_index\.json"):
+        GlidePipeline.from_pretrained(tmp_path)
+
+
+def test_an_original_checkpoint_becomes_a_folder_that_draws(golden, tmp_path):
+    manifest, _ = golden("glide/base")
+    unet = GlideUNet.from_original(
+        formula_state_dict(manifest["weights"], manifest["salt"]), manifest["config"]
+    )
+    made = GlidePipeline(unet, tiny_tokenizer(), num_inference_steps=2, sampler="ddim")
+    made.save_pretrained(tmp_path / "model")
+    loaded = GlidePipeline.from_pretrained(tmp_path / "model", dtype=torch.float32, device="cpu")
+    assert loaded.config["sampler"] == "ddim"
+    ours, theirs = (p("a red chair", seed=1, output_type="pt").images for p in (loaded, made))
+    side = unet.config["image_size"]
+    assert ours.shape == (1, 3, side, side) and ours.std() > 0.01
+    assert (ours - theirs).abs().max() <= 1e-3
+    assert GlidePipeline.from_pretrained(tmp_path / "model", dtype=torch.bfloat16).dtype == torch.bfloat16
 
 
 def test_weights_of_another_network_are_refused(pipe, tmp_path):

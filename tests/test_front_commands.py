@@ -49,3 +49,25 @@ def test_bad_arguments_are_one_sentence_and_no_file(run, tmp_path, line, message
     assert (code, out) == (2, "")
     assert message in err and err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_help_shows_defaults_and_debug(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    assert "--debug" in run("--help")[1]
+    said = run("create --help")[1]
+    for default in ("0", "mini", "(the model's)", "(a new one named after the prompt)"):
+        assert f"[default: {default}]" in said
+
+
+def test_debug_shows_the_traceback(run):
+    with pytest.raises(ValueError, match="give either --out FOLDER"):
+        run("toybox --debug")
+
+
+def test_interrupted_while_writing(run, monkeypatch, tmp_path):
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("maquette.toybox.shards.write_shards", interrupt)
+    code, out, err = run("toybox --count 2 --out data")
+    assert (code, out) == (130, "") and "Traceback" not in err

@@ -1,7 +1,7 @@
 """What ships in the package: mini's weights, and a picture drawn with them."""
 
 import torch
-from maquette import pipeline
+from maquette import GlidePipeline, pipeline
 from maquette.__main__ import main
 from maquette.clip import ClipModel
 from maquette.toybox import COLOURS, THINGS, make_scene, render
@@ -17,7 +17,7 @@ def test_mini_is_small_half_precision_and_inpaints():
         slices = [weights.get_slice(key) for key in weights.keys()]  # noqa: SIM118 - it is no dict
     assert {one.get_dtype() for one in slices} == {"F16"}
     assert sum(torch.Size(one.get_shape()).numel() for one in slices) <= 12_000_000
-    pipe = pipeline("text-to-image", "mini")
+    pipe = GlidePipeline.from_pretrained("mini")
     assert pipe.unet.config["inpaint"] and pipe.unet.config["image_size"] == 64
     assert pipe.tokenizer.vocab_size <= 1024
     assert (folder.parent / "MODEL_CARD.md").is_file()
