@@ -116,7 +116,7 @@ def test_one_picture_or_text_is_taken_for_one(model, tmp_path):
         ("ViT-B-32/laion2b_s34b_b79", ValueError, "no weights 'laion2b_s34b_b79' for ViT-B-32"),
         ("nowhere.pt", FileNotFoundError, "nowhere.pt"),
         ("no/such/folder", FileNotFoundError, "no/such/folder"),
-        (str(GOLDENS), FileNotFoundError, "tokenizer.json"),
+        (str(GOLDENS), FileNotFoundError, "not a model's folder"),
         (str(GOLDENS / "clip" / "vit_tiny.safetensors"), ValueError, "no CLIP"),
         (str(GOLDENS / "clip" / "vit_tiny.json"), ValueError, "vit_tiny.json"),
     ],
