@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +21,7 @@ from torch import Tensor
 from ..diffusion.sampling import OnStep
 from ..layers import prepare
 from ..layers.precision import best_device, best_dtype
-from ..weights.model_folder import find_model, load_part, read_index, write_model_folder
+from ..weights.model_folder import INDEX, find_model, load_part, write_model_folder
 from .request import PromptWarning, check_request
 
 if TYPE_CHECKING:
@@ -46,12 +47,10 @@ class Request:
 
     def rows(self, some: slice) -> Request:
         """Some of its samples."""
-        return replace(
-            self,
-            prompts=self.prompts[some],
-            generators=self.generators[some],
-            settings=self.settings[some],
+        prompts, generators, settings = (
+            each[some] for each in (self.prompts, self.generators, self.settings)
         )
+        return replace(self, prompts=prompts, generators=generators, settings=settings)
 
 
 @dataclass
@@ -64,7 +63,7 @@ class PictureOutput(BaseOutput):
 
 class Pipeline(DiffusionPipeline):
     """A subclass names its `task` and its `parts`, the arguments of its constructor that are networks or tokenizers,
-    and says in `__call__` what a request is answered with: `request`, `in_batches`, `pictures`.
+    and says in `__call__` what a request is answered with; `request` and `in_batches` do what is common to all.
 
     The constructor's other arguments are settings, kept in the model's folder; "num_inference_steps" and
     "guidance_scale" must be among them. A pipeline holds nothing of a call: threads may share it.
@@ -105,7 +104,7 @@ class Pipeline(DiffusionPipeline):
         if unknown := sorted(set(settings) - set(known)):
             raise ValueError(f"unknown setting {unknown[0]!r}; known are {', '.join(known)}")
         folder = find_model(pretrained_model_name_or_path, cls.task)
-        index = read_index(folder)
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
         device = best_device() if device == "auto" else torch.device(device)
         approximate = dtype == "auto"
         dtype = best_dtype(device) if dtype == "auto" else dtype

@@ -8,18 +8,12 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ..diffusion import (
-    Conditioning,
-    GlideUNet,
-    clipped,
-    from_epsilon,
-    guided,
-    make_scheduler,
-    normal_draws,
-    sample,
-)
-from ..diffusion.sampling import OnStep
+from ..diffusion.denoiser import clipped, from_epsilon, guided
+from ..diffusion.glide import GlideUNet
+from ..diffusion.sampling import OnStep, normal_draws, sample
+from ..diffusion.schedules import make_scheduler
 from ..diffusion.tokenizer import GlideTokenizer
+from ..diffusion.unet import Conditioning
 from .base import Callback, PictureOutput, Pipeline, Request, as_pictures, check_picture_type
 
 
@@ -27,8 +21,7 @@ class GlidePipeline(Pipeline):
     """Text-to-image with GLIDE's base network. Source: GLIDE (Nichol et al. 2021), section 4.
 
     unet, tokenizer: the network and what reads its texts. schedule: the noise that the network was trained with.
-    sampler, num_inference_steps, guidance_scale: what a call takes when it does not say; a model's folder says them
-    in its model_index.json.
+    sampler: which steps lead back from it. num_inference_steps, guidance_scale: what a call takes that does not say.
     """
 
     task = "text-to-image"
@@ -43,9 +36,9 @@ class GlidePipeline(Pipeline):
         num_inference_steps: int = 20,
         guidance_scale: float = 3.0,
     ):
-        settings = {"schedule": schedule, "sampler": sampler}
         own = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
-        super().__init__({"unet": unet, "tokenizer": tokenizer}, settings | own)
+        settings = {"schedule": schedule, "sampler": sampler, **own}
+        super().__init__({"unet": unet, "tokenizer": tokenizer}, settings)
 
     @property
     def context_length(self) -> int:
@@ -71,13 +64,11 @@ class GlidePipeline(Pipeline):
         output_type: "pil"; "np": float32 [N, H, W, 3] in [0, 1]; "pt": float32 [N, 3, H, W] in [0, 1].
         callback_on_step_end: called after each step of a batch as (pipeline, step, timestep, {"latents": x}), x
         [N ≤ 16, 3, H, W] in [-1, 1] plus noise; "latents" in the dict that it returns, if any, takes x's place.
-        Steps and guidance scale default to the model's own. Raises ValueError or TypeError before any sampling;
-        warns with PromptWarning where a prompt is too long and is cut off.
+        Raises ValueError or TypeError before any sampling; warns with PromptWarning of a prompt that is cut off.
         """
         check_picture_type(output_type)
-        request = self.request(
-            prompt, num_images_per_prompt, num_inference_steps, guidance_scale, seed, generator
-        )
+        count, steps = num_images_per_prompt, num_inference_steps
+        request = self.request(prompt, count, steps, guidance_scale, seed, generator)
         x = self.in_batches(request, self._draw, callback_on_step_end)
         return PictureOutput(as_pictures(x, output_type), request.settings)
 

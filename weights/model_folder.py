@@ -9,13 +9,10 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .table import HERE, known_models, nearest
 from .write_whole import write_whole
-
-if TYPE_CHECKING:
-    import torch
 
 INDEX = "model_index.json"
 TOKENIZER = "tokenizer.json"
@@ -51,12 +48,7 @@ def find_model(model: str | os.PathLike, task: str) -> Path:
     )
 
 
-def read_index(folder: Path) -> dict[str, Any]:
-    """What model_index.json says."""
-    return json.loads((folder / INDEX).read_text(encoding="utf-8"))
-
-
-def load_part(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
+def load_part(kind: Any, folder: Path, dtype: Any) -> Any:
     """A part from its own folder: a tokenizer, or a network in eval mode and `dtype`, as `load_saved` loads it."""
     if hasattr(kind, "from_file"):
         return kind.from_file(folder / TOKENIZER)
