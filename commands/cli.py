@@ -36,13 +36,10 @@ def run(arguments: list[str]) -> int:
             raise
         # Errors of usage have a text for people; where their class lives differs between versions of typer.
         message = getattr(error, "format_message", None)
-        return _refuse(message() if message else str(error) or type(error).__name__)
+        said = message() if message else str(error) or type(error).__name__
+        typer.echo(f"maquette: {' '.join(said.split())}", err=True)
+        return 2
     return code if isinstance(code, int) else 0
-
-
-def _refuse(message: str) -> int:
-    typer.echo(f"maquette: {' '.join(message.split())}", err=True)
-    return 2
 
 
 def _version(asked: bool) -> None:
