@@ -44,7 +44,8 @@ class PictureIndex:
     def __init__(self, path: Path, model: ClipModel | str | None):
         self.path = path
         self._wanted = model
-        self._table = VectorTable(path) if path.exists() else None
+        # A file of no bytes is one that another process is about to fill.
+        self._table = VectorTable(path) if path.exists() and path.stat().st_size else None
 
     @classmethod
     def open(cls, path: str | os.PathLike, model: ClipModel | str | None = None) -> PictureIndex:
