@@ -134,6 +134,21 @@ class ClipTokenizer:
             lengths[row] = len(ids)
         return tokens, lengths
 
+    def with_mask(self, texts: Sequence[str], context_length: int = 77) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tokens as above, longer texts without their end, and a mask, bool [N, context_length]: True for start, ids and
+        end, and False all along for an empty text, which guided diffusion leans away from."""
+        tokens, lengths = self.with_lengths(texts, context_length, truncate=True)
+        written = torch.tensor([bool(text.strip()) for text in texts])
+        return tokens, torch.arange(context_length) < (lengths * written)[:, None]
+
+    def truncated_at(self, text: str, context_length: int = 77) -> str | None:
+        """The first word of the cleaned text that does not or not wholly fit; None if all words do."""
+        room = context_length - 1 - (self.start_id is not None)
+        words = clean(text).split()
+        if len(self.encode(text)) <= room:
+            return None
+        return next(word for i, word in enumerate(words) if len(self.encode(" ".join(words[: i + 1]))) > room)
+
     def _encode_with_special(self, text: str) -> list[int]:
         special = {END: self.end_id} if self.start_id is None else {START: self.start_id, END: self.end_id}
         ids = []

@@ -27,7 +27,8 @@ class GlideUNet(UNet):
 
     image_size: pixels of a side that the network was trained for. attention_resolutions: as `attention_factors` of
     UNet, where the other arguments are told, too. super_res, inpaint: whether the input also takes `low_res`, or
-    `inpaint_image` and `inpaint_mask`.
+    `inpaint_image` and `inpaint_mask`. text_width: of the states of a text encoder, such as CLIP's, that the network
+    reads in place of tokens; it then has no vocabulary.
     """
 
     @register_to_config
@@ -52,6 +53,8 @@ class GlideUNet(UNet):
         norm_num_groups: int = 32,
         super_res: bool = False,
         inpaint: bool = False,
+        patch_size: int = 1,
+        text_width: int | None = None,
     ):
         super().__init__(
             3 + 3 * super_res + 4 * inpaint,
@@ -65,10 +68,14 @@ class GlideUNet(UNet):
             num_head_channels,
             norm_num_groups,
             dropout,
+            patch_size=patch_size,
         )
         self.transformer = Transformer(xf_width, xf_layers, xf_heads)
         self.final_ln = nn.LayerNorm(xf_width) if xf_final_ln else nn.Identity()
-        self.token_embedding = nn.Embedding(n_vocab, xf_width)
+        if text_width is None:
+            self.token_embedding = nn.Embedding(n_vocab, xf_width)
+        else:
+            self.text_proj = nn.Linear(text_width, xf_width)
         self.positional_embedding = nn.Parameter(0.01 * torch.randn(text_ctx, xf_width))
         self.padding_embedding = nn.Parameter(0.01 * torch.randn(text_ctx, xf_width)) if xf_padding else None
         self.transformer_proj = nn.Linear(xf_width, 4 * model_channels)
@@ -88,15 +95,26 @@ class GlideUNet(UNet):
         flat = {key: value.squeeze(-1) if value.dim() == 3 else value for key, value in state_dict.items()}
         return load_original(net, flat)
 
-    def encode_text(self, tokens: Tensor | None, mask: Tensor | None = None) -> Conditioning:
-        """Runs the text transformer on tokens int64 [N, ctx], mask bool [N, ctx] (True: a token; None: all).
+    def encode_text(
+        self, tokens: Tensor | None = None, mask: Tensor | None = None, text_states: Tensor | None = None
+    ) -> Conditioning:
+        """Runs the text transformer on tokens int64 [N, ctx], or on text_states [N, ctx, text_width].
 
-        An all-False mask is the empty text, which classifier-free guidance leans away from.
+        mask: bool [N, ctx], True: a token; None: all are. An all-False mask is the empty text, which classifier-free
+        guidance leans away from.
         """
-        ctx, shape = self.config.text_ctx, None if tokens is None else tuple(tokens.shape)
-        if tokens is None or tokens.dim() != 2 or tokens.shape[1] != ctx:
-            raise ValueError(f"a text is needed: tokens of shape [N, {ctx}], not {shape}.")
-        x = self.token_embedding(tokens) + self.positional_embedding
+        ctx, width = self.config.text_ctx, self.config.text_width
+        name, text, embed, size = (
+            ("tokens", tokens, self.token_embedding, (ctx,))
+            if width is None
+            else ("text_states", text_states, self.text_proj, (ctx, width))
+        )
+        if text is None or text.shape[1:] != size:
+            shape = None if text is None else tuple(text.shape)
+            raise ValueError(
+                f"a text is needed: {name} of shape [N, {', '.join(map(str, size))}], not {shape}."
+            )
+        x = embed(text.to(embed.weight.dtype) if width else text) + self.positional_embedding
         if self.padding_embedding is not None and mask is not None:
             x = torch.where(mask[..., None], x, self.padding_embedding)
         states = self.final_ln(self.transformer(x))
@@ -112,16 +130,17 @@ class GlideUNet(UNet):
         inpaint_image: Tensor | None = None,
         inpaint_mask: Tensor | None = None,
         text: Conditioning | None = None,
+        text_states: Tensor | None = None,
     ) -> Tensor:
         """Predicts the noise in x and where its variance lies.
 
         x: [N, 3, H, W] in [-1, 1] plus noise; timesteps: integers [N] of the training schedule.
-        tokens, mask: [N, ctx]; or `text`, what `encode_text` made of them.
+        tokens (or text_states), mask: as for `encode_text`; or `text`, what it made of them.
         low_res: [N, 3, h, w], for the upsamplers. inpaint_image [N, 3, H, W] and inpaint_mask [N, 1, H, W]
         (1: known), for the inpainting networks; None: nothing is known.
         Returns [N, 6, H, W] in x's dtype: epsilon, then the variance interpolation. Raises ValueError on bad shapes.
         """
-        text = text or self.encode_text(tokens, mask)
+        text = text or self.encode_text(tokens, mask, text_states)
         return self.denoise(self._input(x, low_res, inpaint_image, inpaint_mask), timesteps, text).to(x.dtype)
 
     def _input(self, x, low_res, inpaint_image, inpaint_mask):

@@ -82,6 +82,8 @@ class GlideTokenizer:
             mask[row, : len(ids)] = True
         return tokens, mask
 
+    with_mask = __call__
+
     def unconditional(self, n: int, context_length: int) -> tuple[torch.Tensor, torch.Tensor]:
         """What `n` empty texts give: padding, and a mask that is False everywhere."""
         shape = (n, context_length)

@@ -10,6 +10,7 @@ from PIL import Image
 from pydantic import BaseModel, Field
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..clip.model import ClipModel
 from ..toybox.sheet import contact_sheet
 from ..training import TrainConfig
 from ..weights.load_saved import load_saved
@@ -19,6 +20,7 @@ from .glide import GlideUNet
 from .loss import HybridLoss
 from .sampling import normal_draws, sample, seeded_generators
 from .schedules import make_scheduler
+from .text_reader import TextReader
 from .tokenizer import GlideTokenizer
 
 BUNDLED_TOKENIZER = Path(__file__).parents[1] / "toybox" / "tokenizer.json"
@@ -33,6 +35,7 @@ class GlideTraining(BaseModel, title="stage: of a GLIDE recipe", extra="forbid",
     """How GLIDE is trained.
 
     schedule: the noise schedule; tokenizer: "toybox" or the path of a tokenizer.json;
+    clip: what ClipModel.from_pretrained takes: the network then reads that CLIP's text states, and its tokenizer's texts;
     start_from: a model's name or folder, of the same layout, to go on from, at any image size;
     snr_clamp: [low, high], see HybridLoss; a small budget learns layout and colour several times sooner with it;
     drop_text: the share of captions replaced by the empty text; inpaint_share: the share of samples of an inpainting
@@ -41,6 +44,7 @@ class GlideTraining(BaseModel, title="stage: of a GLIDE recipe", extra="forbid",
 
     schedule: str = "squaredcos_cap_v2"
     tokenizer: str = "toybox"
+    clip: str | None = None
     start_from: str | None = None
     snr_clamp: tuple[float, float] | None = None
     drop_text: Annotated[float, Field(ge=0, le=1)] = 0.2
@@ -50,18 +54,16 @@ class GlideTraining(BaseModel, title="stage: of a GLIDE recipe", extra="forbid",
 class GlideStage:
     """Trains GlideUNet on pictures with captions. Source: GLIDE (Nichol et al. 2021), sections 2.3 and 4.
 
-    The recipe's `model:` holds GlideUNet's arguments without n_vocab, and its `stage:` what GlideTraining says.
+    The recipe's `model:` holds GlideUNet's arguments without n_vocab and text_width, its `stage:` what GlideTraining says.
     Raises what these two raise.
     """
 
-    frozen = ()
-
     def __init__(self, config: TrainConfig):
         self.settings = settings = GlideTraining.model_validate(config.stage)
-        path = BUNDLED_TOKENIZER if settings.tokenizer == "toybox" else settings.tokenizer
-        self.tokenizer = GlideTokenizer.from_file(path)
+        self.reader = _text_reader(settings)
+        self.frozen = [self.reader.encoder] if self.reader.encoder else []
         torch.manual_seed(config.seed)
-        self.model = GlideUNet(**config.model, n_vocab=self.tokenizer.vocab_size)
+        self.model = GlideUNet(**config.model, **self.reader.layout())
         if settings.start_from:
             folder = find_model(settings.start_from, "text-to-image")
             start = load_saved(GlideUNet, folder / "unet", torch.float32)
@@ -79,7 +81,7 @@ class GlideStage:
                     f"it has {image.width}×{image.height} pixels, expected a square of at least {side}"
                 )
             image = image.resize((side, side), Image.Resampling.BOX)
-        tokens, mask = self.tokenizer([sample["txt"].decode()], self.model.config["text_ctx"])
+        tokens, mask = self.reader.tokens([sample["txt"].decode()], self.model.config["text_ctx"])
         return {"image": np.asarray(image).transpose(2, 0, 1).copy(), "tokens": tokens[0], "mask": mask[0]}
 
     def loss(self, model, batch, generator):
@@ -94,20 +96,20 @@ class GlideStage:
             mask = random_masks(n, image.shape[-1], self.settings.inpaint_share, generator).to(device)
             known = {"inpaint_image": image, "inpaint_mask": mask}
         x = self.hybrid.add_noise(image, timesteps, noise)
-        tokens = torch.where(kept, batch["tokens"], self.tokenizer.padding_id)
-        predicted = model(x, timesteps, tokens=tokens, mask=batch["mask"] & kept, **known)
+        text = self.reader.inputs(batch["tokens"], batch["mask"] & kept)
+        predicted = model(x, timesteps, **text, **known)
         error, bound = self.hybrid(predicted.float(), image, x, timesteps, noise)
         weighted = error * self.hybrid.weight(timesteps)
         return (weighted + bound).mean(), {"squared_error": error.mean(), "bound": bound.mean()}
 
     def samples(self, model):
         """Guided pictures of a dozen prompts, seeded."""
-        tokens, mask = self.tokenizer(SHEET_PROMPTS, self.model.config["text_ctx"])
-        empty, no_mask = self.tokenizer.unconditional(len(tokens), tokens.shape[1])
+        texts = [*SHEET_PROMPTS, *[""] * len(SHEET_PROMPTS)]
         device, side = next(model.parameters()).device, self.model.config["image_size"]
-        text = model.encode_text(torch.cat([tokens, empty]).to(device), torch.cat([mask, no_mask]).to(device))
+        tokens, mask = (part.to(device) for part in self.reader.tokens(texts, self.model.config["text_ctx"]))
+        text = model.encode_text(**self.reader.inputs(tokens, mask))
         scheduler = make_scheduler("sde-dpm++", self.settings.schedule, 20)
-        draw = normal_draws(seeded_generators(0, len(tokens)), (3, side, side), device)
+        draw = normal_draws(seeded_generators(0, len(SHEET_PROMPTS)), (3, side, side), device)
         network = from_epsilon(lambda x, t: model(x, t, text=text), scheduler.alphas_cumprod)
         x = sample(clipped(guided(network, 3.0)), scheduler, draw(), draw)
         pictures = ((x.cpu() / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
@@ -115,15 +117,24 @@ class GlideStage:
 
     def save(self, model, folder: Path) -> None:
         """Write network and tokenizer as `maquette.pipeline` reads them."""
-        parts = {"unet": model, "tokenizer": self.tokenizer}
+        parts = {"unet": model, **self.reader.parts()}
         write_model_folder(folder, "GlidePipeline", parts, {"schedule": self.settings.schedule})
 
     @torch.no_grad()
     def _forward_flops(self) -> int:
         side, ctx = self.model.config["image_size"], self.model.config["text_ctx"]
         with FlopCounterMode(display=False) as counter:
-            self.model(torch.zeros(1, 3, side, side), torch.zeros(1), *self.tokenizer([""], ctx))
+            text = self.reader.inputs(*self.reader.tokens([""], ctx))
+            self.model(torch.zeros(1, 3, side, side), torch.zeros(1), **text)
         return counter.get_total_flops()
+
+
+def _text_reader(settings: GlideTraining) -> TextReader:
+    if settings.clip:
+        clip = ClipModel.from_pretrained(settings.clip, dtype=torch.float32, device="cpu")
+        return TextReader(clip.tokenizer, clip.encoder)
+    path = BUNDLED_TOKENIZER if settings.tokenizer == "toybox" else settings.tokenizer
+    return TextReader(GlideTokenizer.from_file(path))
 
 
 def random_masks(n: int, side: int, share: float, generator: torch.Generator) -> torch.Tensor:

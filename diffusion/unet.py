@@ -136,7 +136,8 @@ class UNet(ModelMixin, ConfigMixin):
     in multiples of model_channels. num_head_channels: channels of one attention head; -1 for `num_heads` heads
     everywhere. norm_num_groups: groups of each group norm; leave several channels to a group, or a picture's mean
     colour is lost. scale_shift: see ResBlock. context_width: channels of what attention blocks also attend to; None: of
-    nothing. middle_attention: whether the middle has an attention block.
+    nothing. middle_attention: whether the middle has an attention block. patch_size: pixels of a side that become one
+    position at the door, and again pixels at the end.
     """
 
     config: Any  # diffusers' frozen dict of the arguments, which can also be read as attributes
@@ -156,9 +157,11 @@ class UNet(ModelMixin, ConfigMixin):
         dropout: float = 0.0,
         scale_shift: bool = True,
         middle_attention: bool = True,
+        patch_size: int = 1,
     ):
         super().__init__()
-        self.model_channels, self.factor = model_channels, 2 ** (len(channel_mult) - 1)
+        self.model_channels, self.patch_size = model_channels, patch_size
+        self.factor = patch_size * 2 ** (len(channel_mult) - 1)
         emb_channels = 4 * model_channels
 
         def res(channels, out, resample=None):
@@ -173,7 +176,9 @@ class UNet(ModelMixin, ConfigMixin):
         )
         levels = list(enumerate(channel_mult))
         channels = model_channels * channel_mult[0]
-        self.input_blocks = nn.ModuleList([nn.ModuleList([nn.Conv2d(in_channels, channels, 3, padding=1)])])
+        self.input_blocks = nn.ModuleList(
+            [nn.ModuleList([nn.Conv2d(patch_size**2 * in_channels, channels, 3, padding=1)])]
+        )
         skips = [channels]
         for level, mult in levels:
             for _ in range(num_res_blocks):
@@ -196,7 +201,7 @@ class UNet(ModelMixin, ConfigMixin):
                 if level and i == num_res_blocks:
                     block.append(res(channels, channels, "up"))
                 self.output_blocks.append(nn.ModuleList(block))
-        last = zeroed(nn.Conv2d(channels, out_channels, 3, padding=1))
+        last = zeroed(nn.Conv2d(channels, patch_size**2 * out_channels, 3, padding=1))
         self.out: Any = nn.Sequential(nn.GroupNorm(norm_num_groups, channels), nn.SiLU(), last)
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
@@ -222,7 +227,7 @@ class UNet(ModelMixin, ConfigMixin):
                 f"x has shape {tuple(x.shape)}; expected [N, C, H, W] with H and W multiples of {self.factor}."
             )
         dtype = self.out[2].weight.dtype
-        h = x.to(dtype).contiguous(memory_format=torch.channels_last)
+        h = F.pixel_unshuffle(x.to(dtype), self.patch_size).contiguous(memory_format=torch.channels_last)
         emb = self.time_embed(timestep_embedding(timesteps, self.model_channels).to(dtype))
         emb = F.silu(emb if conditioning is None else emb + conditioning.projection)
         contexts = iter(conditioning.keys_values if conditioning else [])
@@ -245,7 +250,7 @@ class UNet(ModelMixin, ConfigMixin):
         h = run(self.middle_block, h)
         for block in self.output_blocks:
             h = run(block, torch.cat([h, skips.pop()], dim=1))
-        return self._read_out(h.float())
+        return F.pixel_shuffle(self._read_out(h.float()), self.patch_size)
 
     def _read_out(self, h: Tensor) -> Tensor:
         """The last norm and convolution, in float32: at high noise an error in epsilon is magnified in x0."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from inspect import signature
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -62,15 +63,16 @@ class PictureOutput(BaseOutput):
 
 
 class Pipeline(DiffusionPipeline):
-    """A subclass names its `task` and its `parts`, the arguments of its constructor that are networks or tokenizers,
-    and says in `__call__` what a request is answered with; `request` and `in_batches` do what is common to all.
+    """A subclass names its `task` and its `parts`, the arguments of its constructor that are networks or tokenizers and
+    of which classes each may be (a default of None: it may be absent), and says in `__call__` what a request is answered
+    with; `request` and `in_batches` do what is common to all.
 
     The constructor's other arguments are settings, kept in the model's folder; "num_inference_steps" and
     "guidance_scale" must be among them. A pipeline holds nothing of a call: threads may share it.
     """
 
     task: ClassVar[str]
-    parts: ClassVar[Mapping[str, Any]]
+    parts: ClassVar[Mapping[str, tuple[Any, ...]]]
 
     def __init__(self, parts: Mapping[str, Any], settings: Mapping[str, Any]):
         super().__init__()
@@ -108,7 +110,7 @@ class Pipeline(DiffusionPipeline):
         device = best_device() if device == "auto" else torch.device(device)
         approximate = dtype == "auto"
         dtype = best_dtype(device) if dtype == "auto" else dtype
-        parts = {name: load_part(kind, folder / name, dtype) for name, kind in cls.parts.items()}
+        parts = cls._load_parts(folder, index, dtype)
         pipe = cls(**parts, **{name: index[name] for name in known if name in index} | settings).to(device)
         pipe.model_name = os.fspath(pretrained_model_name_or_path)
         for part in parts.values():
@@ -116,12 +118,28 @@ class Pipeline(DiffusionPipeline):
                 prepare(part.to(memory_format=torch.channels_last), approximate)  # pyright: ignore[reportCallIssue]
         return pipe
 
+    @classmethod
+    def _load_parts(cls, folder: Path, index: Mapping[str, Any], dtype: Any) -> dict[str, Any]:
+        parts = {}
+        for name, kinds in cls.parts.items():
+            _, found, *place = index.get(name) or (None, None)
+            kind = next((kind for kind in kinds if kind.__name__ == found), None)
+            if kind is not None:
+                parts[name] = load_part(kind, folder.joinpath(*(place or [name])), dtype)
+            elif found or signature(cls).parameters[name].default is not None:
+                expected = " or ".join(kind.__name__ for kind in kinds)
+                raise ValueError(
+                    f"{folder} has {found or 'nothing'} as {name}; {cls.__name__} wants {expected}"
+                )
+        return parts
+
     def save_pretrained(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, save_directory: str | os.PathLike
     ) -> None:
         """Write the model folder that `from_pretrained` reads, whole or not at all, weights in their present format."""
-        parts = {name: getattr(self, name) for name in self.parts}
-        settings = {name: self.config[name] for name in signature(type(self)).parameters if name not in parts}
+        parts = {name: part for name in self.parts if (part := getattr(self, name)) is not None}
+        arguments = signature(type(self)).parameters
+        settings = {name: self.config[name] for name in arguments if name not in self.parts}
         write_model_folder(save_directory, type(self).__name__, parts, settings)
 
     def truncations(self, prompts: Sequence[str]) -> list[str]:

@@ -8,10 +8,13 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from ..clip.encoder import ClipEncoder
+from ..clip.tokenizer import ClipTokenizer
 from ..diffusion.denoiser import clipped, from_epsilon, guided
 from ..diffusion.glide import GlideUNet
 from ..diffusion.sampling import OnStep, normal_draws, sample
 from ..diffusion.schedules import make_scheduler
+from ..diffusion.text_reader import TextReader
 from ..diffusion.tokenizer import GlideTokenizer
 from ..diffusion.unet import Conditioning
 from .base import Callback, PictureOutput, Pipeline, Request, as_pictures, check_picture_type
@@ -20,17 +23,22 @@ from .base import Callback, PictureOutput, Pipeline, Request, as_pictures, check
 class GlidePipeline(Pipeline):
     """Text-to-image with GLIDE's base network. Source: GLIDE (Nichol et al. 2021), section 4.
 
-    unet, tokenizer: the network and what reads its texts. schedule: the noise that the network was trained with.
-    sampler: which steps lead back from it. num_inference_steps, guidance_scale: what a call takes that does not say.
+    unet, tokenizer: the network and what reads its texts. text_encoder: the CLIP whose states of a text the network
+    reads, if it has no vocabulary of its own. schedule: the noise that the network was trained with. sampler: which steps lead back from it. num_inference_steps, guidance_scale: what a call takes that does not say.
     """
 
     task = "text-to-image"
-    parts = {"tokenizer": GlideTokenizer, "unet": GlideUNet}  # noqa: RUF012
+    parts = {  # noqa: RUF012
+        "tokenizer": (GlideTokenizer, ClipTokenizer),
+        "text_encoder": (ClipEncoder,),
+        "unet": (GlideUNet,),
+    }
 
     def __init__(
         self,
         unet: GlideUNet,
-        tokenizer: GlideTokenizer,
+        tokenizer: GlideTokenizer | ClipTokenizer,
+        text_encoder: ClipEncoder | None = None,
         schedule: str = "squaredcos_cap_v2",
         sampler: str = "sde-dpm++",
         num_inference_steps: int = 20,
@@ -38,7 +46,8 @@ class GlidePipeline(Pipeline):
     ):
         own = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
         settings = {"schedule": schedule, "sampler": sampler, **own}
-        super().__init__({"unet": unet, "tokenizer": tokenizer}, settings)
+        parts = {"unet": unet, "tokenizer": tokenizer, "text_encoder": text_encoder}
+        super().__init__(parts, settings)
 
     @property
     def context_length(self) -> int:
@@ -84,6 +93,7 @@ class GlidePipeline(Pipeline):
         """The text of each row, different ones encoded once; then, for guidance, as many rows of the empty text."""
         rows = prompts + [""] * (len(prompts) * with_empty)
         texts = list(dict.fromkeys(rows))
-        tokens, mask = self.tokenizer(texts, self.context_length)
-        encoded = self.unet.encode_text(tokens.to(self.device), mask.to(self.device))
+        reader = TextReader(self.tokenizer, self.text_encoder)
+        tokens, mask = (part.to(self.device) for part in reader.tokens(texts, self.context_length))
+        encoded = self.unet.encode_text(**reader.inputs(tokens, mask))
         return encoded.rows(torch.tensor([texts.index(text) for text in rows], device=self.device))

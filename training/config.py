@@ -35,6 +35,7 @@ class TrainConfig(BaseModel, title="recipe", extra="forbid", frozen=True, allow_
     `model` holds the arguments of the network and `stage` says how it is trained: the stage checks both.
     A step takes `batch_size` samples, `micro_batch` of them in a forward pass (0: as many as a process has).
     The rate climbs linearly over `warmup` steps, then falls along a cosine to `floor * learning_rate`.
+    `optimizer` "muon" is Muon for the matrices of layers and AdamW for the rest, at the same rate.
     `max_gradient_norm` limits the norm of the gradient (0: no limit). `validation_samples` of the data are held out.
     What is due `*_every` so many steps is also due at the end (0: only then).
     `shard` shares out weights and the optimizer's state between the processes instead of giving all to each.
@@ -47,6 +48,7 @@ class TrainConfig(BaseModel, title="recipe", extra="forbid", frozen=True, allow_
     micro_batch: NonNegativeInt = 0
     warmup: NonNegativeInt = 500
     floor: Annotated[float, Field(ge=0, le=1)] = 0.1
+    optimizer: Literal["adamw", "muon"] = "adamw"
     weight_decay: NonNegativeFloat = 0.01
     max_gradient_norm: NonNegativeFloat = 1.0
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999

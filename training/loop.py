@@ -32,6 +32,7 @@ from ..weights.write_whole import write_whole
 from . import checkpoint
 from .config import TrainConfig
 from .data import load, shuffled, split
+from .optimizer import make_optimizers, state_tensors
 from .precision import InDtype, resolve_dtype
 from .record import Means, Record
 from .sharding import shard, whole
@@ -90,18 +91,11 @@ class _Run:
         self.forward = shard(forward, device) if self.sharded else self.accelerator.prepare_model(forward)
         self.trained = {name: p for name, p in stage.model.named_parameters() if p.requires_grad}
         self.averages = {name: p.detach().clone() for name, p in stage.model.named_parameters()}
-        self.optimizer = self._make_optimizer()
+        if self.sharded and config.optimizer == "muon":
+            raise ValueError("Muon needs whole matrices; drop shard from the recipe, or train with adamw.")
+        self.optimizers = make_optimizers(stage.model, config.optimizer, config.weight_decay)
         self.record = Record(self.accelerator, out)
         self.step = 0
-
-    def _make_optimizer(self) -> torch.optim.AdamW:
-        """Matrices decay, vectors do not, nor do scalars, which are apart because they are never sharded."""
-        kinds: list[list[torch.nn.Parameter]] = [[], [], []]
-        for parameter in self.trained.values():
-            kinds[min(parameter.ndim, 2)].append(parameter)
-        decays = (0, 0, self.config.weight_decay)
-        groups = [{"params": some, "weight_decay": decay} for some, decay in zip(kinds, decays, strict=True)]
-        return torch.optim.AdamW([group for group in groups if group["params"]], fused=True)
 
     def fit(self) -> Path:
         self._restore()
@@ -142,7 +136,7 @@ class _Run:
 
     def _update(self, batches: Iterator[dict[str, Any]]) -> None:
         """One optimizer step."""
-        for group in self.optimizer.param_groups:
+        for group in (group for optimizer in self.optimizers for group in optimizer.param_groups):
             group["lr"] = self.config.rate(self.step)
         for unit in self.units:
             batch = self._on_device(next(batches))
@@ -153,8 +147,9 @@ class _Run:
                 self.accelerator.backward(loss)
             self.means.add({"loss": loss, **metrics})
         self.means.add({"gradient_norm": self._limit_gradient()})
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
         self.step += 1
         self.count += 1
         decay = min(self.config.ema_decay, 1 - self.step**-0.75)  # early on the average forgets sooner
@@ -163,7 +158,9 @@ class _Run:
 
     def _limit_gradient(self) -> torch.Tensor:
         """Scale the gradient down to the norm that the recipe allows; returns the norm that it had."""
-        groups = [[p for p in g["params"] if p.grad is not None] for g in self.optimizer.param_groups]
+        with_gradient = [p for p in self.trained.values() if p.grad is not None]
+        # Scalars are never sharded, and norms of sharded and whole tensors do not mix.
+        groups = [[p for p in with_gradient if (p.ndim == 0) == scalar] for scalar in (True, False)]
         if self.sharded:
             for scalar in (p for some in groups for p in some if p.ndim == 0):
                 scalar.grad = self.accelerator.reduce(scalar.grad, "mean")
@@ -260,14 +257,7 @@ class _Run:
         model = self.stage.model
         tensors = {f"model/{name}": t for name, t in [*model.named_parameters(), *model.named_buffers()]}
         tensors |= {f"ema/{name}": average for name, average in self.averages.items()}
-        for name, parameter in self.trained.items():
-            state = self.optimizer.state[parameter]
-            if not state:  # AdamW makes its state at its first step; loading must precede that
-                state["step"] = torch.zeros((), device=parameter.device)
-                state["exp_avg"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
-                state["exp_avg_sq"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
-            tensors |= {f"{kind}/{name}": tensor for kind, tensor in state.items()}
-        return tensors
+        return tensors | state_tensors(self.optimizers, self.trained)
 
     def _save(self) -> None:
         averaged = self._averaged(torch.float32)
