@@ -135,8 +135,10 @@ class ClipTokenizer:
         return tokens, lengths
 
     def with_mask(self, texts: Sequence[str], context_length: int = 77) -> tuple[torch.Tensor, torch.Tensor]:
-        """Tokens as above, longer texts without their end, and a mask, bool [N, context_length]: True for start, ids and
-        end, and False all along for an empty text, which guided diffusion leans away from."""
+        """Tokens as above, longer texts without their end, and their mask, bool [N, context_length].
+
+        True for start, ids and end; all False for an empty text, which guided diffusion leans away from.
+        """
         tokens, lengths = self.with_lengths(texts, context_length, truncate=True)
         written = torch.tensor([bool(text.strip()) for text in texts])
         return tokens, torch.arange(context_length) < (lengths * written)[:, None]

@@ -19,7 +19,7 @@ class TextReader:
     def __init__(self, tokenizer: GlideTokenizer | ClipTokenizer, encoder: ClipEncoder | None = None):
         self.tokenizer, self.encoder = tokenizer, encoder
 
-    def layout(self) -> dict[str, int]:
+    def layout(self) -> dict[str, Any]:
         """The arguments of GlideUNet that are settled by who reads its texts."""
         if self.encoder is None:
             return {"n_vocab": self.tokenizer.vocab_size}

@@ -35,7 +35,7 @@ class GlideTraining(BaseModel, title="stage: of a GLIDE recipe", extra="forbid",
     """How GLIDE is trained.
 
     schedule: the noise schedule; tokenizer: "toybox" or the path of a tokenizer.json;
-    clip: what ClipModel.from_pretrained takes: the network then reads that CLIP's text states, and its tokenizer's texts;
+    clip: what ClipModel.from_pretrained takes; the network then reads that CLIP's text states, with its tokenizer;
     start_from: a model's name or folder, of the same layout, to go on from, at any image size;
     snr_clamp: [low, high], see HybridLoss; a small budget learns layout and colour several times sooner with it;
     drop_text: the share of captions replaced by the empty text; inpaint_share: the share of samples of an inpainting
@@ -54,7 +54,8 @@ class GlideTraining(BaseModel, title="stage: of a GLIDE recipe", extra="forbid",
 class GlideStage:
     """Trains GlideUNet on pictures with captions. Source: GLIDE (Nichol et al. 2021), sections 2.3 and 4.
 
-    The recipe's `model:` holds GlideUNet's arguments without n_vocab and text_width, its `stage:` what GlideTraining says.
+    The recipe's `model:` holds GlideUNet's arguments without n_vocab and text_width, its `stage:` what GlideTraining
+    says.
     Raises what these two raise.
     """
 

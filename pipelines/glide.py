@@ -24,7 +24,8 @@ class GlidePipeline(Pipeline):
     """Text-to-image with GLIDE's base network. Source: GLIDE (Nichol et al. 2021), section 4.
 
     unet, tokenizer: the network and what reads its texts. text_encoder: the CLIP whose states of a text the network
-    reads, if it has no vocabulary of its own. schedule: the noise that the network was trained with. sampler: which steps lead back from it. num_inference_steps, guidance_scale: what a call takes that does not say.
+    reads, if it has no vocabulary of its own. schedule: the noise that the network was trained with. sampler: which
+    steps lead back from it. num_inference_steps, guidance_scale: what a call takes that does not say.
     """
 
     task = "text-to-image"

@@ -108,3 +108,14 @@ def test_what_is_no_tokenizer_of_clip_is_refused(tmp_path):
         ClipTokenizer.from_file(path)
     with pytest.raises(FileNotFoundError):
         ClipTokenizer.from_file(tmp_path / "none.json")
+
+
+def test_the_mask_covers_what_is_read_and_nothing_of_an_empty_text():
+    tokens, mask = OPENAI.with_mask(["a dog", "", "word " * 100], 8)
+    assert mask.sum(1).tolist() == [4, 0, 8]
+    assert (tokens[mask] > 0).all()
+
+
+def test_the_word_at_which_a_text_is_cut_off_is_named():
+    assert OPENAI.truncated_at("a dog", 8) is None
+    assert OPENAI.truncated_at("one two Three four", 5) == "four"

@@ -53,3 +53,42 @@ def test_bfloat16_stays_near_the_record(golden, name):
     stride = out.shape[-1] // tensors["out/model"].shape[-1]
     error = (out[..., ::stride, ::stride] - tensors["out/model"]).abs() / tensors["out/model"].abs().max()
     assert error.max() <= 0.04 and error.mean() <= 0.006
+
+
+def small(**changes):
+    torch.manual_seed(0)
+    layout = {
+        "model_channels": 32,
+        "channel_mult": (1, 1),
+        "num_res_blocks": 1,
+        "attention_resolutions": (2,),
+    }
+    text = {"num_head_channels": 32, "text_ctx": 8, "xf_width": 32, "xf_layers": 1, "xf_heads": 2}
+    net = GlideUNet(**{"image_size": 16, **layout, **text, **changes}).eval()
+    for parameter in net.parameters():
+        if parameter.dim() > 1:  # as it is made, a network's last layer is zero
+            torch.nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
+    return net
+
+
+@torch.inference_mode()
+def test_a_network_on_patches_gives_every_pixel_its_own_noise():
+    net = small(n_vocab=10, patch_size=2)
+    x, tokens = torch.randn(1, 3, 16, 16), torch.zeros(1, 8, dtype=torch.long)
+    out = net(x, torch.tensor([5]), tokens)
+    assert out.shape == (1, 6, 16, 16)
+    assert (out[..., ::2, ::2] - out[..., 1::2, 1::2]).abs().max() > 1e-3
+    with pytest.raises(ValueError, match="multiples of 4"):
+        net(torch.zeros(1, 3, 18, 18), torch.tensor([5]), tokens)
+
+
+@torch.inference_mode()
+def test_a_network_may_read_the_states_of_a_text_encoder():
+    net = small(text_width=12)
+    states, mask = torch.randn(2, 8, 12), torch.arange(8) < 5
+    seen = net.encode_text(mask=mask.expand(2, 8), text_states=states)
+    hidden = net.encode_text(mask=mask.expand(2, 8), text_states=torch.where(mask[:, None], states, 0))
+    torch.testing.assert_close(seen.states, hidden.states)
+    assert not torch.equal(seen.states[0], seen.states[1])
+    with pytest.raises(ValueError, match=r"text_states of shape \[N, 8, 12\], not None"):
+        net.encode_text(torch.zeros(2, 8, dtype=torch.long))

@@ -158,7 +158,7 @@ class _Run:
 
     def _limit_gradient(self) -> torch.Tensor:
         """Scale the gradient down to the norm that the recipe allows; returns the norm that it had."""
-        with_gradient = [p for p in self.trained.values() if p.grad is not None]
+        with_gradient: list[Any] = [p for p in self.trained.values() if p.grad is not None]
         # Scalars are never sharded, and norms of sharded and whole tensors do not mix.
         groups = [[p for p in with_gradient if (p.ndim == 0) == scalar] for scalar in (True, False)]
         if self.sharded:

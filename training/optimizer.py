@@ -16,16 +16,12 @@ def make_optimizers(model: nn.Module, name: str, weight_decay: float) -> list[to
 
     Matrices decay, vectors do not, nor do scalars, which are apart because they are never sharded.
     """
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    matrices = []
-    if name == "muon":
-        layers = [module for module in model.modules() if isinstance(module, LAYERS)]
-        matrices = [layer.weight for layer in layers if layer.weight.requires_grad]
-    others = set(trained) - set(matrices)
-    kinds: list[list[nn.Parameter]] = [[], [], []]
-    for parameter in trained:
-        if parameter in others:
-            kinds[min(parameter.ndim, 2)].append(parameter)
+    layers = model.modules() if name == "muon" else ()
+    weights: set[Tensor] = {layer.weight for layer in layers if isinstance(layer, LAYERS)}
+    matrices: list[Tensor] = []
+    kinds: list[list[Tensor]] = [[], [], []]
+    for parameter in (parameter for parameter in model.parameters() if parameter.requires_grad):
+        (matrices if parameter in weights else kinds[min(parameter.ndim, 2)]).append(parameter)
     decays = (0, 0, weight_decay)
     groups = [{"params": some, "weight_decay": decay} for some, decay in zip(kinds, decays, strict=True)]
     optimizers: list[torch.optim.Optimizer] = []
@@ -42,7 +38,7 @@ class Muon(torch.optim.Muon):
     Source: Jordan et al. 2024, kellerjordan.github.io/posts/muon; the rates as in Liu et al. 2025, section 2.2.
     """
 
-    def __init__(self, weights: list[nn.Parameter], weight_decay: float):
+    def __init__(self, weights: list[Tensor], weight_decay: float):
         self.rows = [(weight, _as_rows(weight.detach(), weight)) for weight in weights]
         super().__init__(
             [rows for _, rows in self.rows], weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
@@ -63,7 +59,9 @@ def state_tensors(optimizers: list[torch.optim.Optimizer], names: Mapping[str, T
     """What the optimizers remember of each of the parameters `names`, by name: the very tensors, made if need be."""
     tensors, called = {}, {parameter: name for name, parameter in names.items()}
     for optimizer in optimizers:
-        rows = {flat: weight for weight, flat in optimizer.rows} if isinstance(optimizer, Muon) else {}
+        rows: dict[Any, Tensor] = (
+            {flat: weight for weight, flat in optimizer.rows} if isinstance(optimizer, Muon) else {}
+        )
         for group in optimizer.param_groups:
             for parameter in group["params"]:
                 state = optimizer.state[parameter]
@@ -73,7 +71,7 @@ def state_tensors(optimizers: list[torch.optim.Optimizer], names: Mapping[str, T
                     state["step"] = torch.zeros((), device=parameter.device)
                     state["exp_avg"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
                     state["exp_avg_sq"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
-                name = called[rows.get(parameter, parameter)]
+                name = called[rows[parameter] if rows else parameter]
                 tensors |= {f"{kind}/{name}": tensor for kind, tensor in state.items()}
     return tensors
 
