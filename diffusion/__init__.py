@@ -1,6 +1,18 @@
 """GLIDE: the conditional U-Net, schedules and samplers, guidance and tokenizers."""
 
-from .denoiser import clip_guided, clipped, from_epsilon, from_x0, guided, keep_known
+from .clip_gradient import clip_gradient, noised_clip_gradient
+from .denoiser import (
+    clip_guided,
+    clipped,
+    dynamically_clipped,
+    from_epsilon,
+    from_x0,
+    guided,
+    keep_known,
+    scale_between,
+    tiled,
+    x0_guided,
+)
 from .glide import GlideUNet
 from .noised_clip import NoisedClip
 from .sampling import heun, normal_draws, sample, seeded_generators
@@ -15,17 +27,23 @@ __all__ = [
     "NoisedClip",
     "UNet",
     "betas",
+    "clip_gradient",
     "clip_guided",
     "clipped",
+    "dynamically_clipped",
     "from_epsilon",
     "from_x0",
     "guided",
     "heun",
     "keep_known",
     "make_scheduler",
+    "noised_clip_gradient",
     "normal_draws",
     "respaced_timesteps",
     "sample",
+    "scale_between",
     "seeded_generators",
+    "tiled",
     "train_tokenizer",
+    "x0_guided",
 ]

@@ -6,6 +6,7 @@ the picture, vector or cloud that x is without its noise, and where the network 
 """
 
 from collections.abc import Callable
+from itertools import product
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 
 Network = Callable[[Tensor, Tensor], Tensor]
 Denoiser = Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]
+Scale = float | Callable[[int], float]
 
 
 def per_sample(values: Tensor, like: Tensor) -> Tensor:
@@ -41,23 +43,46 @@ def from_x0(network: Network) -> Denoiser:
     return lambda x, timesteps: _parts(network(x, timesteps), x)
 
 
-def guided(denoise: Denoiser, guidance_scale: float | None = None) -> Denoiser:
+def guided(
+    denoise: Denoiser,
+    guidance_scale: Scale | None = None,
+    conditional: Denoiser | None = None,
+    unconditional: Denoiser | None = None,
+) -> Denoiser:
     """A denoiser that leans away from its unconditional prediction by `guidance_scale`.
 
     `denoise` must hold conditioning for twice the samples, the conditional half first; both halves run as one batch.
-    With a scale of 1 or None nothing is guided and it must hold the conditional half only. The variance is the
-    conditional half's. Source: Ho & Salimans 2021; GLIDE, section 2.3, where the noise is guided, which is the same.
+    guidance_scale: a number, or a function of the timestep, such as `scale_between`. `conditional` and `unconditional`
+    hold one half each and are called alone where it is 1 and where it is 0. With a fixed scale of 1 or None and no
+    `conditional`, `denoise` must hold that half only. The variance is the conditional half's.
+    Source: Ho & Salimans 2021; GLIDE, section 2.3, where the noise is guided, which is the same.
     """
     if guidance_scale is None or guidance_scale == 1:
-        return denoise
+        return conditional or denoise
 
-    def both_halves(x: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor | None]:
+    def leaning(x: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor | None]:
+        scale = guidance_scale(int(timesteps[0])) if callable(guidance_scale) else guidance_scale
+        alone = {1: conditional, 0: unconditional}.get(scale)
+        if alone is not None:
+            return alone(x, timesteps)
         x0, variance = denoise(torch.cat([x, x]), torch.cat([timesteps, timesteps]))
-        conditional, unconditional = x0.chunk(2)
-        x0 = torch.lerp(unconditional, conditional, guidance_scale)
-        return x0, None if variance is None else variance.chunk(2)[0]
+        conditioned, free = x0.chunk(2)
+        return torch.lerp(free, conditioned, scale), None if variance is None else variance.chunk(2)[0]
 
-    return both_halves
+    return leaning
+
+
+def scale_between(
+    guidance_scale: float, low: float, high: float, alphas_cumprod: np.ndarray | Tensor
+) -> Callable[[int], float]:
+    """A scale for `guided`: `guidance_scale` at noise levels from `low` to `high`, and 1, which is none, elsewhere.
+
+    A level is the noise's deviation in units of the picture's own, sigma = sqrt((1 - alpha_bar) / alpha_bar).
+    Source: Kynkäänniemi et al. 2024, section 3: guidance harms at high noise and costs for nothing at low noise.
+    """
+    table = torch.as_tensor(alphas_cumprod)
+    sigmas = ((1 - table) / table).sqrt()
+    return lambda timestep: guidance_scale if low <= sigmas[timestep] <= high else 1.0
 
 
 def clip_guided(
@@ -78,6 +103,26 @@ def clip_guided(
     return moved
 
 
+def x0_guided(
+    denoise: Denoiser, gradient: Callable[[Tensor], Tensor], alphas_cumprod: np.ndarray | Tensor
+) -> Denoiser:
+    """A denoiser whose x0 is moved where `gradient` points, by something that knows clean pictures only.
+
+    gradient: x0 [N, C, …] -> the gradient of a log-probability with respect to it, such as that of `clip_gradient`. With
+    respect to x0 and not, through the denoiser, to x: that would cost two to three times the step and its activations.
+    A shift of the score moves x0 by its covariance given x times this gradient; in place of the covariance stands that of
+    data of deviation 1, 1 - alpha_bar. Source: Bansal et al. 2023 (universal guidance), section 3.2, which steps on x0
+    likewise; Song et al. 2023 (pseudoinverse guidance), section 3.3, for the covariance. Through the denoiser: Crowson.
+    """
+    table = torch.as_tensor(alphas_cumprod)
+
+    def moved(x: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor | None]:
+        x0, variance = denoise(x, timesteps)
+        return x0 + per_sample(1 - table[timesteps.cpu()], x) * gradient(x0), variance
+
+    return moved
+
+
 def clipped(denoise: Denoiser, limit: float = 1.0) -> Denoiser:
     """The same with x0 clipped to -limit … limit."""
 
@@ -86,6 +131,54 @@ def clipped(denoise: Denoiser, limit: float = 1.0) -> Denoiser:
         return x0.clamp(-limit, limit), variance
 
     return within
+
+
+def dynamically_clipped(denoise: Denoiser, quantile: float = 0.995) -> Denoiser:
+    """The same with each sample's x0 clipped at that quantile of its magnitudes, if above 1, and scaled to -1 … 1.
+
+    In place of `clipped`, where strong guidance saturates colours. Source: Saharia et al. 2022 (Imagen), section 2.3.
+    """
+
+    def within(x: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor | None]:
+        x0, variance = denoise(x, timesteps)
+        limit = per_sample(x0.flatten(1).abs().quantile(quantile, dim=1).clamp(min=1), x0)
+        return x0.clamp(-limit, limit) / limit, variance
+
+    return within
+
+
+def tiled(denoise_at: Callable[[int, int], Denoiser], tile: int) -> Denoiser:
+    """A denoiser of pictures x [N, C, H, W] of any size from `tile` on, from one of squares with that side.
+
+    denoise_at: (top, left) of a tile -> its denoiser. The tiles overlap by at least a quarter, and what they say of a pixel
+    is averaged, each with the less weight the nearer its edge is. As all see one x, they agree about what crosses edges.
+    Source: Bar-Tal et al. 2023 (MultiDiffusion), section 4.
+    """
+    overlap = max(1, tile // 4)
+    ramp = torch.arange(1, tile + 1).clamp(max=overlap) / overlap
+    edge = torch.minimum(ramp, ramp.flip(0))
+
+    def of_all_tiles(x: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor | None]:
+        if x.shape[2:] == (tile, tile):
+            return denoise_at(0, 0)(x, timesteps)
+        weight = torch.outer(edge, edge).to(x)
+        total, weights = 0, torch.zeros_like(x[:1, :1])
+        for top, left in product(*(_starts(length, tile, overlap) for length in x.shape[2:])):
+            place = (..., slice(top, top + tile), slice(left, left + tile))
+            x0, variance = denoise_at(top, left)(x[place], timesteps)
+            both = x0 if variance is None else torch.cat([x0, variance], dim=1)
+            total = torch.zeros(*both.shape[:2], *x.shape[2:]).to(both) if isinstance(total, int) else total
+            total[place] += weight * both
+            weights[place] += weight
+        return _parts(total / weights, x)
+
+    return of_all_tiles
+
+
+def _starts(length: int, tile: int, overlap: int) -> list[int]:
+    """Where tiles begin that cover `length` evenly and overlap by at least that much."""
+    count = 1 + -(-(length - tile) // (tile - overlap))
+    return [round(i * (length - tile) / max(1, count - 1)) for i in range(count)]
 
 
 def keep_known(denoise: Denoiser, known: Tensor, mask: Tensor) -> Denoiser:

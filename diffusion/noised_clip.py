@@ -47,7 +47,7 @@ class ImageInput(nn.Module):
         means = images.new_tensor(CHANNEL_MEANS)[:, None, None]
         stds = images.new_tensor(CHANNEL_STDS)[:, None, None]
         pixels = ((images + 1) * 127.5 - means) / stds
-        patches = F.conv2d(pixels, self.patch_proj, stride=self.patch_proj.shape[-1])
+        patches = F.conv2d(pixels.to(self.patch_proj.dtype), self.patch_proj, stride=self.patch_proj.shape[-1])
         patches = rearrange(patches, "n width h w -> n (h w) width")
         time = F.embedding(timesteps, self.w_t)[:, None]
         return self.ln(torch.cat([time, patches], dim=1) + self.w_pos)
@@ -126,7 +126,8 @@ class NoisedClip(ModelMixin, ConfigMixin):
         size = self.config["image_size"]
         if images.dim() != 4 or images.shape[1:] != (3, size, size):
             raise ValueError(f"images have shape {tuple(images.shape)}; expected [N, 3, {size}, {size}]")
-        return F.normalize(self.image_encoder(torch.zeros_like(timesteps), images, timesteps), dim=-1)
+        vectors = self.image_encoder(torch.zeros_like(timesteps), images, timesteps)
+        return F.normalize(vectors.float(), dim=-1)
 
     @torch.enable_grad()
     def guidance_gradient(

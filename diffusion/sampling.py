@@ -10,7 +10,8 @@ from .denoiser import Denoiser
 from .schedules import RespacedScheduler
 
 Draw = Callable[[], Tensor]
-OnStep = Callable[[int, float, Tensor], Tensor | None]
+# (step, timestep or noise level, x after the step, the x0 that it was made with) -> another x, or None
+OnStep = Callable[[int, float, Tensor, Tensor], Tensor | None]
 
 
 def seeded_generators(seed: int, count: int) -> list[torch.Generator]:
@@ -38,14 +39,14 @@ def sample(
 
     x: where sampling starts, noise as at the timestep of step `start`: pure noise for the first one, or from
     `scheduler.add_noise` to begin with a picture. draw: a source of further noise, such as `normal_draws`.
-    on_step: called after each step as (step, timestep, x); a tensor that it returns takes x's place.
+    on_step: called after each step as (step, timestep, x, x0); a tensor that it returns takes x's place.
     Source: Ho et al. 2020, algorithm 2.
     """
     scheduler.start()
     for step, timestep in list(enumerate(scheduler.timesteps))[start:]:
         x0, variance = denoise(x, torch.full((len(x),), timestep, device=x.device))
         x = scheduler.step(step, x, x0, variance, draw)
-        x = _reported(on_step, step, timestep, x)
+        x = _reported(on_step, step, timestep, x, x0)
     return x
 
 
@@ -68,15 +69,16 @@ def heun(
     for step, (sigma, following) in enumerate(pairwise(sigmas)):
         raised = sigma * (1 + gamma)
         x = x + draw() * (raised**2 - sigma**2) ** 0.5
-        slope = (x - denoise(x, raised.expand(len(x)))[0]) / raised
+        x0, _ = denoise(x, raised.expand(len(x)))
+        slope = (x - x0) / raised
         ahead = x + slope * (following - raised)
         if following > 0:
             slope_ahead = (ahead - denoise(ahead, following.expand(len(x)))[0]) / following
             ahead = x + (slope + slope_ahead) / 2 * (following - raised)
-        x = _reported(on_step, step, float(following), ahead)
+        x = _reported(on_step, step, float(following), ahead, x0)
     return x
 
 
-def _reported(on_step: OnStep | None, step: int, level: float, x: Tensor) -> Tensor:
-    replaced = None if on_step is None else on_step(step, level, x)
+def _reported(on_step: OnStep | None, step: int, level: float, x: Tensor, x0: Tensor) -> Tensor:
+    replaced = None if on_step is None else on_step(step, level, x, x0)
     return x if replaced is None else replaced

@@ -9,9 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from inspect import signature
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.utils import BaseOutput
@@ -19,7 +21,6 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
-from ..diffusion.sampling import OnStep
 from ..layers import prepare
 from ..layers.precision import best_device, best_dtype
 from ..weights.model_folder import INDEX, find_model, load_part, write_model_folder
@@ -31,17 +32,29 @@ if TYPE_CHECKING:
 BATCH = 16
 PICTURE_TYPES = ("pil", "np", "pt")
 Callback = Callable[[Any, int, float, dict], dict | None]
+# An `OnStep` that also takes `stage=`, the name of the network that is running.
+OnStageStep = Callable[..., Tensor | None]
 
 
 @dataclass(frozen=True)
 class Request:
-    """Samples to draw, checked: for each its prompt, its source of noise and, as text, what makes it what it is."""
+    """Samples to draw, checked: for each its prompt, its source of noise and, as text, what makes it what it is.
+
+    how: the model's settings, with what the call says in their place.
+    """
 
     prompts: list[str]
     generators: list[torch.Generator]
     settings: list[dict[str, str]]
-    steps: int
-    guidance_scale: float
+    how: Mapping[str, Any]
+
+    @property
+    def steps(self) -> int:
+        return self.how["num_inference_steps"]
+
+    @property
+    def guidance_scale(self) -> float:
+        return self.how["guidance_scale"]
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -84,6 +97,11 @@ class Pipeline(DiffusionPipeline):
     def context_length(self) -> int:
         """How many tokens of a prompt the model reads."""
         raise NotImplementedError
+
+    @property
+    def batch_size(self) -> int:
+        """How many samples are drawn at once."""
+        return BATCH
 
     @classmethod
     def from_pretrained(
@@ -160,19 +178,24 @@ class Pipeline(DiffusionPipeline):
         guidance_scale: float | None,
         seed: int | None,
         generator: torch.Generator | Sequence[torch.Generator] | None,
+        own: Mapping[str, Any] | None = None,
+        asked: Mapping[str, Any] | None = None,
     ) -> Request:
         """The request checked, with the model's own settings where it says nothing. Warns of prompts that are cut off.
 
         generator: one for all samples or a list with one each. Neither it nor a seed: seeded from torch's global one.
+        own: settings in place of the model's. asked: what else makes the samples what they are, for their settings as text.
         Raises ValueError or TypeError.
         """
         prompts = check_request(prompt, count, steps, guidance_scale, seed)
-        steps = int(self.config["num_inference_steps"] if steps is None else steps)
-        scale = float(self.config["guidance_scale"] if guidance_scale is None else guidance_scale)
+        own = self.config if own is None else own
+        steps = int(own["num_inference_steps"] if steps is None else steps)
+        scale = float(own["guidance_scale"] if guidance_scale is None else guidance_scale)
         shared = {
             "model": self.model_name,
             "steps": str(steps),
             "guidance": str(scale),
+            **{name: str(value) for name, value in (asked or {}).items() if value is not None},
             "version": f"maquette {version('maquette')}",
         }
         settings = [{"prompt": text, **shared} for text in prompts]
@@ -191,34 +214,39 @@ class Pipeline(DiffusionPipeline):
             )
         for sentence in self.truncations(prompts):
             warnings.warn(sentence, PromptWarning, stacklevel=4)
-        return Request(prompts, generators, settings, steps, scale)
+        how = {**own, "num_inference_steps": steps, "guidance_scale": scale}
+        return Request(prompts, generators, settings, how)
 
     def in_batches(
         self,
         request: Request,
-        draw: Callable[[Request, OnStep], Tensor],
+        draw: Callable[[Request, OnStageStep], Tensor],
         callback_on_step_end: Callback | None = None,
         total: int | None = None,
     ) -> Tensor:
-        """The samples [N, …] that `draw` makes of at most 16 of the request's at a time, under a progress bar.
+        """The samples [N, …] that `draw` makes of `batch_size` of the request's at a time, under a progress bar.
 
         draw: is to call its second argument after each of its steps. total: all its steps, if not `request.steps`.
-        callback_on_step_end: called after each step as (pipeline, step, timestep, {"latents": x}), x of the batch;
-        "latents" in the dict that it returns, if any, takes x's place.
+        callback_on_step_end: called after each step as (pipeline, step, timestep, {"latents": x, "x0": x0, "stage": stage}),
+        of the batch; "latents" in the dict that it returns, if any, takes x's place.
         """
         drawn = []
-        for first in range(0, len(request), BATCH):
-            some = request.rows(slice(first, first + BATCH))
+        for first in range(0, len(request), self.batch_size):
+            some = request.rows(slice(first, first + self.batch_size))
             which = f" {first + 1} to {first + len(some)} of {len(request)}" if len(request) > 1 else ""
             with self.progress_bar(total=total or request.steps) as bar:  # pyright: ignore[reportAttributeAccessIssue]
                 bar.unit = "step"
                 bar.set_description(f"drawing{which}")
+                counted = count()
 
-                def on_step(step: int, timestep: float, x: Tensor, bar: Any = bar) -> Tensor | None:
+                def on_step(
+                    _: int, timestep: float, x: Tensor, x0: Tensor, stage: str, bar=bar, counted=counted
+                ) -> Tensor | None:
                     bar.update()
                     if callback_on_step_end is None:
                         return None
-                    return (callback_on_step_end(self, step, timestep, {"latents": x}) or {}).get("latents")
+                    given = {"latents": x, "x0": x0, "stage": stage}
+                    return (callback_on_step_end(self, next(counted), timestep, given) or {}).get("latents")
 
                 drawn.append(draw(some, on_step))
         return torch.cat(drawn)
@@ -228,6 +256,11 @@ def check_picture_type(output_type: str) -> None:
     """Raises ValueError unless `as_pictures` knows it."""
     if output_type not in PICTURE_TYPES:
         raise ValueError(f"unknown output_type {output_type!r}; known are {', '.join(PICTURE_TYPES)}")
+
+
+def as_pixels(picture: Image.Image) -> Tensor:
+    """An RGB picture as float32 [3, H, W] in [-1, 1]."""
+    return rearrange(torch.from_numpy(np.array(picture)), "h w c -> c h w").float() / 127.5 - 1
 
 
 def as_pictures(x: Tensor, output_type: str) -> Any:

@@ -59,7 +59,7 @@ def test_settings_say_how_to_draw_each_picture_again(pipe):
 
 def test_many_pictures_are_drawn_in_batches_and_stay_the_same(pipe, monkeypatch, capsys):
     whole = pipe("a cat", num_images_per_prompt=5, seed=4, output_type="pt").images
-    monkeypatch.setattr("maquette.pipelines.base.BATCH", 2)
+    monkeypatch.setattr("maquette.pipelines.glide_stages.BATCH", 2)
     rows = []
     hook = pipe.unet.register_forward_pre_hook(lambda module, args: rows.append(len(args[0])))
     pipe.set_progress_bar_config(disable=False)

@@ -1,0 +1,259 @@
+"""GLIDE's two stages, shared by its pipelines: a base network draws small, an upsampler enlarges."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..clip.encoder import ClipEncoder
+from ..clip.tokenizer import ClipTokenizer
+from ..diffusion.denoiser import (
+    Denoiser,
+    clipped,
+    dynamically_clipped,
+    from_epsilon,
+    guided,
+    keep_known,
+    scale_between,
+    tiled,
+)
+from ..diffusion.glide import GlideUNet
+from ..diffusion.noised_clip import NoisedClip
+from ..diffusion.sampling import normal_draws, sample
+from ..diffusion.schedules import make_scheduler, respaced_timesteps
+from ..diffusion.text_reader import TextReader
+from ..diffusion.tokenizer import GlideTokenizer
+from ..diffusion.unet import Conditioning
+from .base import BATCH, OnStageStep, Pipeline, Request
+
+# Of the upsampler's first noise: below 1 pictures are a little smoother. The original notebooks' "upsample_temp".
+NOISE = 0.997
+# That the upsampler sees at a time, at most: what bounds the memory of a call, however many and large its pictures.
+PIXELS = 4 * 256**2
+
+# A side in pixels -> the known picture [N, 3, side, side] in [-1, 1] and its mask [N, 1, side, side], 1 where it is known.
+Known = Callable[[int], tuple[Tensor, Tensor]]
+# (denoiser, the prompt of each sample, alphas_cumprod) -> the same with a layer over it.
+Layer = Callable[[Denoiser, Sequence[str], Tensor], Denoiser]
+
+
+class GlideStages(Pipeline):
+    """What GLIDE's pipelines are made of. Source: GLIDE (Nichol et al. 2021), section 4.
+
+    unet, tokenizer: the base network and what reads its texts. text_encoder: the CLIP whose states of a text the networks
+    read, if they have no vocabulary of their own. upsampler: enlarges what the base drew. noised_clip, clip_tokenizer: for
+    CLIP guidance, and what reads its texts. schedule, upsampler_schedule: the noise that each network was trained with.
+    The other settings are what a call takes that does not say: sampler, upsampler_sampler: which steps lead back from it;
+    num_inference_steps, upsampler_steps: a number of them, or a spacing; guidance_scale; guidance_interval: the lowest and
+    the highest noise level (see `scale_between`) at which it is used, None: all; dynamic_threshold: the quantile at which
+    x0 is clipped (see `dynamically_clipped`), None: at -1 and 1. Raises ValueError for networks in each other's place.
+    """
+
+    parts = {  # noqa: RUF012
+        "tokenizer": (GlideTokenizer, ClipTokenizer),
+        "text_encoder": (ClipEncoder,),
+        "unet": (GlideUNet,),
+        "upsampler": (GlideUNet,),
+        "noised_clip": (NoisedClip,),
+        "clip_tokenizer": (ClipTokenizer,),
+    }
+
+    def __init__(
+        self,
+        unet: GlideUNet,
+        tokenizer: GlideTokenizer | ClipTokenizer,
+        text_encoder: ClipEncoder | None = None,
+        upsampler: GlideUNet | None = None,
+        noised_clip: NoisedClip | None = None,
+        clip_tokenizer: ClipTokenizer | None = None,
+        schedule: str = "squaredcos_cap_v2",
+        sampler: str = "sde-dpm++",
+        num_inference_steps: int = 20,
+        guidance_scale: float = 3.0,
+        guidance_interval: Sequence[float] | None = None,
+        dynamic_threshold: float | None = None,
+        upsampler_schedule: str = "linear",
+        upsampler_sampler: str = "dpm++",
+        upsampler_steps: int | str = 10,
+    ):
+        given = dict(locals())
+        _check_parts(unet, upsampler, noised_clip, clip_tokenizer)
+        parts = {name: given[name] for name in self.parts}
+        settings = [name for name in given if name not in (*self.parts, "self", "__class__")]
+        super().__init__(parts, {name: given[name] for name in settings})
+
+    @property
+    def context_length(self) -> int:
+        return self.unet.config["text_ctx"]
+
+    @property
+    def batch_size(self) -> int:
+        """How many samples are drawn at once."""
+        if self.upsampler is None:
+            return BATCH
+        return max(1, min(BATCH, PIXELS // self.upsampler.config["image_size"] ** 2))
+
+    @property
+    def image_size(self) -> int:
+        """Pixels of a picture's side, if a call does not say."""
+        return (self.upsampler or self.unet).config["image_size"]
+
+    def draw_base(
+        self,
+        request: Request,
+        on_step: OnStageStep,
+        *,
+        photo: Tensor | None = None,
+        strength: float = 1.0,
+        known: Known | None = None,
+        guide: Layer | None = None,
+    ) -> Tensor:
+        """Pictures [N, 3, side, side] of the base network, in [-1, 1].
+
+        photo: [3, side, side], to begin with, with the noise of `strength` of the steps, which alone are then taken.
+        known: pixels that the pictures keep. guide: a layer of guidance beside the classifier-free one.
+        """
+        how, side = request.how, self.unet.config["image_size"]
+        scheduler = make_scheduler(how["sampler"], self.config["schedule"], request.steps)
+        draw = normal_draws(request.generators, (3, side, side), self.device)
+        pixels = None if known is None else known(side)
+        denoise = self._guided(request, scheduler.alphas_cumprod, _seen(self.unet, pixels))
+        if guide is not None:
+            denoise = guide(denoise, request.prompts, scheduler.alphas_cumprod)
+        if pixels is not None:
+            denoise = keep_known(denoise, *pixels)
+        quantile = how["dynamic_threshold"]
+        denoise = dynamically_clipped(denoise, quantile) if quantile else clipped(denoise)
+        x, start = draw(), 0
+        if photo is not None:
+            start = request.steps - steps_taken(request.steps, strength)
+            x = scheduler.add_noise(photo.to(x), x, start)
+        return sample(denoise, scheduler, x, draw, start, partial(on_step, stage="base"))
+
+    def upsample(
+        self, request: Request, x: Tensor, size: int, on_step: OnStageStep, known: Known | None = None
+    ) -> Tensor:
+        """Pictures x [N, 3, side, side] of the base as [N, 3, size, size]; x itself of a model without upsampler.
+
+        At the upsampler's own size in one piece, below it drawn at that and made smaller, and above it in passes that each
+        enlarge as much as it was trained for, or less, in tiles of its size. known: as for `draw_base`.
+        """
+        if self.upsampler is None:
+            return x
+        text = self._encode(self.upsampler, request.prompts)
+        for side in self._sides(size):
+            low_res = in_8_bits(_resized(x, side // self._enlarges))
+            pixels = None if known is None else known(side)
+            x = self._enlarge(request, low_res, side, text, pixels, on_step)
+        return _resized(x, size)
+
+    def steps_in_all(self, steps: int, upsampler_steps: int | str, size: int) -> int:
+        """How many steps the progress bar counts: `steps` of the base, and the upsampler's."""
+        if self.upsampler is None:
+            return steps
+        return steps + len(respaced_timesteps(spacing=upsampler_steps)) * len(self._sides(size))
+
+    def check_size(self, size: int | None) -> int:
+        """The side of pictures that a call asks for. Raises ValueError if the model cannot make them."""
+        if size is None or size == self.image_size:
+            return self.image_size
+        if self.upsampler is None:
+            raise ValueError(
+                f"this model has no upsampler and draws {self.image_size} px, not {size}; leave out the size"
+            )
+        return size
+
+    @property
+    def _enlarges(self) -> int:
+        """How many times as large the upsampler's pictures are as the base's."""
+        return self.upsampler.config["image_size"] // self.unet.config["image_size"]
+
+    def _sides(self, size: int) -> list[int]:
+        """The sides in pixels that the upsampler's passes reach."""
+        sides = [self.upsampler.config["image_size"]]
+        while sides[-1] < size:
+            sides.append(min(sides[-1] * self._enlarges, size))
+        return sides
+
+    def _enlarge(self, request, low_res, side, text, pixels, on_step) -> Tensor:
+        """One pass of the upsampler: low_res [N, 3, h, h] -> [N, 3, side, side]."""
+        how, tile = request.how, self.upsampler.config["image_size"]
+        schedule, steps = self.config["upsampler_schedule"], how["upsampler_steps"]
+        scheduler = make_scheduler(how["upsampler_sampler"], schedule, steps)
+        draw = normal_draws(request.generators, (3, side, side), self.device)
+        # Enlarged as the network itself would, but before it is cut into tiles.
+        seen = {"low_res": F.interpolate(low_res, (side, side), mode="bilinear"), **_seen(self.upsampler, pixels)}
+
+        def at(top: int, left: int) -> Denoiser:
+            place = (..., slice(top, top + tile), slice(left, left + tile))
+            part = {name: value[place] for name, value in seen.items()}
+            return from_epsilon(partial(self.upsampler, text=text, **part), scheduler.alphas_cumprod)
+
+        denoise = tiled(at, tile)
+        if pixels is not None:
+            denoise = keep_known(denoise, *pixels)
+        on_step = partial(on_step, stage="upsampler")
+        return sample(clipped(denoise), scheduler, NOISE * draw(), draw, on_step=on_step)
+
+    def _guided(self, request: Request, alphas_cumprod: Tensor, seen: dict[str, Tensor]) -> Denoiser:
+        """The base network with classifier-free guidance."""
+        n, scale = len(request), request.guidance_scale
+        if request.how["guidance_interval"] is not None:
+            scale = scale_between(scale, *request.how["guidance_interval"], alphas_cumprod)
+        both = self._encode(self.unet, [*request.prompts, *[""] * n])
+        halves = (both.rows(rows) for rows in torch.arange(2 * n, device=self.device).chunk(2))
+        twice = {name: torch.cat([value, value]) for name, value in seen.items()}
+        return guided(
+            from_epsilon(partial(self.unet, text=both, **twice), alphas_cumprod),
+            scale,
+            *(from_epsilon(partial(self.unet, text=half, **seen), alphas_cumprod) for half in halves),
+        )
+
+    def _encode(self, network: GlideUNet, prompts: Sequence[str]) -> Conditioning:
+        """The text of each row, different ones encoded once."""
+        texts = list(dict.fromkeys(prompts))
+        reader = TextReader(self.tokenizer, self.text_encoder)
+        tokens, mask = (part.to(self.device) for part in reader.tokens(texts, network.config["text_ctx"]))
+        encoded = network.encode_text(**reader.inputs(tokens, mask))
+        return encoded.rows(torch.tensor([texts.index(text) for text in prompts], device=self.device))
+
+
+def steps_taken(steps: int, strength: float) -> int:
+    """How many of the steps are taken from a photo on, at least one."""
+    return max(1, round(strength * steps))
+
+
+def in_8_bits(x: Tensor) -> Tensor:
+    """Pictures in [-1, 1] rounded to what a file of 8 bits holds, which is what the upsampler was trained on."""
+    return ((x + 1) * 127.5).round() / 127.5 - 1
+
+
+def _resized(x: Tensor, side: int) -> Tensor:
+    if x.shape[2:] == (side, side):
+        return x
+    return F.interpolate(x, (side, side), mode="bicubic", antialias=True).clamp(-1, 1)
+
+
+def _seen(network: GlideUNet, pixels: tuple[Tensor, Tensor] | None) -> dict[str, Tensor]:
+    """What an inpainting network is told of known pixels; other networks only have them put back at each step."""
+    if pixels is None or not network.config["inpaint"]:
+        return {}
+    return {"inpaint_image": pixels[0], "inpaint_mask": pixels[1]}
+
+
+def _check_parts(unet, upsampler, noised_clip, clip_tokenizer) -> None:
+    if unet.config["super_res"]:
+        raise ValueError("the network given as unet is an upsampler; give a base network, and this one as upsampler")
+    if upsampler is not None and not upsampler.config["super_res"]:
+        raise ValueError(
+            "the network given as upsampler is a base network, which takes no low_res; give an upsampler"
+        )
+    if upsampler is not None and upsampler.config["image_size"] % unet.config["image_size"]:
+        large, small = upsampler.config["image_size"], unet.config["image_size"]
+        raise ValueError(f"the upsampler's {large} px are no multiple of the {small} px that the base draws")
+    if noised_clip is not None and clip_tokenizer is None:
+        raise ValueError("a noised_clip needs a clip_tokenizer, such as ClipTokenizer.openai() for the published one")
