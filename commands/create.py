@@ -1,23 +1,48 @@
 """`maquette create`: words to pictures."""
 
+from __future__ import annotations
+
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..pipelines.picture_files import check_output, free_name, save_drawn
-from ..pipelines.request import check_request
+from ..pipelines.picture_files import check_output, free_name, named_by_seed, save_pictures, sheet_of
+from ..pipelines.presets import PRESETS, check_preset
+from ..pipelines.request import check_drawing, check_request
 from ..weights import find_model, known_models
 from .interrupt import clean_up_on_interrupt
+
+if TYPE_CHECKING:
+    from ..pipelines.base import PictureOutput
 
 
 def create(
     prompt: Annotated[str, typer.Argument(help="What to draw, such as 'a red chair'.")],
     count: Annotated[int, typer.Option("-n", help="How many pictures; more than one also make a sheet.")] = 1,
     seed: Annotated[int, typer.Option(help="Picture i is the one of seed + i.")] = 0,
+    size: Annotated[
+        int | None, typer.Option(help="Pixels of a side, a multiple of 4.", show_default="the model's")
+    ] = None,
+    photo: Annotated[Path | None, typer.Option("--from", help="Begin with this picture.")] = None,
+    strength: Annotated[
+        float | None,
+        typer.Option(help="How much of it to draw anew, above 0 to 1.", show_default="0.6"),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(help=f"How to sample: {', '.join(PRESETS)}.", show_default="as the model says"),
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Sampling steps.", show_default="the model's")] = None,
     guidance: Annotated[
         float | None, typer.Option(help="How closely to follow the words.", show_default="the model's")
+    ] = None,
+    clip_guidance: Annotated[
+        float | None, typer.Option(help="How far to lean on a CLIP besides, such as 1.", show_default="not")
+    ] = None,
+    clip: Annotated[
+        str | None,
+        typer.Option(help="Which CLIP that is.", show_default="the model's noise-aware one, or mini"),
     ] = None,
     model: Annotated[str, typer.Option(help="A model's name, or the folder of one.")] = "mini",
     best_of: Annotated[
@@ -29,20 +54,24 @@ def create(
         typer.Option("-o", help="The file to write.", show_default="a new one named after the prompt"),
     ] = None,
 ) -> None:
-    """Make pictures of your words and print where they are."""
+    """Make pictures of your words and print where they are.
+
+    Each batch is written as soon as it is drawn, so that nothing is lost if a later one fails.
+    """
     prompt = prompt.encode("utf-8", "replace").decode()
     check_request(prompt, count, steps, guidance, seed)
+    check_drawing(size, strength, photo is not None, clip_guidance)
+    check_preset(preset)
     if best_of is not None and best_of < count:
         raise ValueError(f"--best-of must be at least {count}, the pictures to keep, not {best_of}")
+    if clip is not None and clip_guidance is None:
+        raise ValueError("--clip says which CLIP guides; say how far as well, such as --clip-guidance 1")
     drawn = best_of or count
     check_request(prompt, drawn, seed=seed)
     find_model(model, "text-to-image")
     check_output(output or Path.cwd() / "picture.png")
-    if known_models().get(model, {}).get("knows") == "toybox":
-        from ..pipelines.toybox_words import toybox_hint
-
-        if hint := toybox_hint(prompt):
-            typer.echo(f"hint: {model} draws this, but {hint}", err=True)
+    picture = None if photo is None else _opened(photo)
+    _hint(model, prompt)
 
     typer.echo(f"loading {model} …", err=True)
     from ..clip.model import ClipModel
@@ -50,17 +79,59 @@ def create(
     from ..pipelines.ranking import ranked
 
     pipe = pipeline("text-to-image", model)
-    clip = None if best_of is None else ClipModel.from_pretrained("mini")
-    made = pipe(
-        prompt, num_images_per_prompt=drawn, num_inference_steps=steps, guidance_scale=guidance, seed=seed
-    )
-    if clip is not None:
-        made = ranked(clip, prompt, made)
-        for place, settings in enumerate(made.settings):
-            kept = "  kept" if place < count else ""
-            score = float(settings["clip_score"])
-            typer.echo(f"seed {settings['seed']}: CLIP score {score:.3f}{kept}", err=True)
-    clean_up_on_interrupt()
+    judge = None if best_of is None else ClipModel.from_pretrained("mini")
+    guide = None
+    if clip_guidance is not None and (clip is not None or pipe.noised_clip is None):
+        guide = ClipModel.from_pretrained(clip or "mini")
     target = output or free_name(prompt, Path.cwd())
-    for path in save_drawn(target, made.images[:count], made.settings[:count]):
+
+    def keep(some: PictureOutput) -> None:
+        """Write pictures and say where they are."""
+        clean_up_on_interrupt()
+        paths = [target if count == 1 else named_by_seed(target, each) for each in some.settings]
+        for path in save_pictures(list(zip(paths, some.images, some.settings, strict=True))):
+            typer.echo(path.resolve())
+
+    made = pipe(
+        prompt,
+        image=picture,
+        strength=strength,
+        size=size,
+        preset=preset,
+        num_images_per_prompt=drawn,
+        num_inference_steps=steps,
+        guidance_scale=guidance,
+        clip_guidance_scale=clip_guidance,
+        clip=guide,
+        seed=seed,
+        callback_on_batch_end=None if judge else keep,
+    )
+    if judge is not None:
+        made = _best(ranked(judge, prompt, made), count)
+        keep(made)
+    if count > 1:
+        (path,) = save_pictures([sheet_of(target, made.images, made.settings)])
         typer.echo(path.resolve())
+
+
+def _best(made: PictureOutput, count: int) -> PictureOutput:
+    """The first `count` of ranked pictures; says how all scored."""
+    for place, settings in enumerate(made.settings):
+        kept = "  kept" if place < count else ""
+        score = float(settings["clip_score"])
+        typer.echo(f"seed {settings['seed']}: CLIP score {score:.3f}{kept}", err=True)
+    return type(made)(made.images[:count], made.settings[:count])
+
+
+def _opened(photo: Path) -> Any:
+    from ..clip.preprocess import open_picture
+
+    return open_picture(photo)
+
+
+def _hint(model: str, prompt: str) -> None:
+    if known_models().get(model, {}).get("knows") == "toybox":
+        from ..pipelines.toybox_words import toybox_hint
+
+        if hint := toybox_hint(prompt):
+            typer.echo(f"hint: {model} draws this, but {hint}", err=True)

@@ -36,7 +36,9 @@ def clip_gradient(clip: ClipModel, texts: Sequence[str], scale: float) -> Callab
     vectors = clip.embed_texts(texts, truncate=True)
     config, device = clip.encoder.config, clip.encoder.device
     side = config["image_resolution"]
-    mean, std = (torch.tensor(config[name], device=device)[:, None, None] for name in ("image_mean", "image_std"))
+    mean, std = (
+        torch.tensor(config[name], device=device)[:, None, None] for name in ("image_mean", "image_std")
+    )
 
     @torch.enable_grad()
     def gradient(x0: Tensor) -> Tensor:

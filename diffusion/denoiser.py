@@ -62,7 +62,7 @@ def guided(
 
     def leaning(x: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor | None]:
         scale = guidance_scale(int(timesteps[0])) if callable(guidance_scale) else guidance_scale
-        alone = {1: conditional, 0: unconditional}.get(scale)
+        alone = conditional if scale == 1 else unconditional if scale == 0 else None
         if alone is not None:
             return alone(x, timesteps)
         x0, variance = denoise(torch.cat([x, x]), torch.cat([timesteps, timesteps]))
@@ -108,11 +108,12 @@ def x0_guided(
 ) -> Denoiser:
     """A denoiser whose x0 is moved where `gradient` points, by something that knows clean pictures only.
 
-    gradient: x0 [N, C, …] -> the gradient of a log-probability with respect to it, such as that of `clip_gradient`. With
-    respect to x0 and not, through the denoiser, to x: that would cost two to three times the step and its activations.
-    A shift of the score moves x0 by its covariance given x times this gradient; in place of the covariance stands that of
-    data of deviation 1, 1 - alpha_bar. Source: Bansal et al. 2023 (universal guidance), section 3.2, which steps on x0
-    likewise; Song et al. 2023 (pseudoinverse guidance), section 3.3, for the covariance. Through the denoiser: Crowson.
+    gradient: x0 [N, C, …] -> the gradient of a log-probability with respect to it, such as that of `clip_gradient`.
+    With respect to x0 and not to x: that would lead back through the denoiser, as Crowson's CLIP guidance does, and
+    cost a backward pass and its activations at every step. A shift of the score moves x0 by its covariance given x
+    times this gradient; in the covariance's place stands 1 - alpha_bar, which it is for data of deviation 1.
+    Source: Bansal et al. 2023 (universal guidance), section 3.2, steps on x0 likewise; Song et al. 2023 (pseudoinverse
+    guidance), section 3, has the covariance.
     """
     table = torch.as_tensor(alphas_cumprod)
 
@@ -150,8 +151,8 @@ def dynamically_clipped(denoise: Denoiser, quantile: float = 0.995) -> Denoiser:
 def tiled(denoise_at: Callable[[int, int], Denoiser], tile: int) -> Denoiser:
     """A denoiser of pictures x [N, C, H, W] of any size from `tile` on, from one of squares with that side.
 
-    denoise_at: (top, left) of a tile -> its denoiser. The tiles overlap by at least a quarter, and what they say of a pixel
-    is averaged, each with the less weight the nearer its edge is. As all see one x, they agree about what crosses edges.
+    denoise_at: (top, left) of a tile -> its denoiser. The tiles overlap by at least a quarter, and what they say of a
+    pixel is averaged, each with the less weight the nearer its edge is. As all see one x, they agree at every step.
     Source: Bar-Tal et al. 2023 (MultiDiffusion), section 4.
     """
     overlap = max(1, tile // 4)

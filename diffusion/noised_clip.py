@@ -47,7 +47,9 @@ class ImageInput(nn.Module):
         means = images.new_tensor(CHANNEL_MEANS)[:, None, None]
         stds = images.new_tensor(CHANNEL_STDS)[:, None, None]
         pixels = ((images + 1) * 127.5 - means) / stds
-        patches = F.conv2d(pixels.to(self.patch_proj.dtype), self.patch_proj, stride=self.patch_proj.shape[-1])
+        patches = F.conv2d(
+            pixels.to(self.patch_proj.dtype), self.patch_proj, stride=self.patch_proj.shape[-1]
+        )
         patches = rearrange(patches, "n width h w -> n (h w) width")
         time = F.embedding(timesteps, self.w_t)[:, None]
         return self.ln(torch.cat([time, patches], dim=1) + self.w_pos)

@@ -76,7 +76,9 @@ class PictureOutput(BaseOutput):
 
 
 class Pipeline(DiffusionPipeline):
-    """A subclass names its `task` and its `parts`, and says in `__call__` what a request is answered with.
+    """A subclass names its `task` and its `parts`, the arguments of its constructor that are networks or tokenizers
+    and of which classes each may be (a default of None: it may be absent), and says in `__call__` what a request is
+    answered with; `request` and `in_batches` do what is common to all.
 
     parts: the constructor's arguments that are networks or tokenizers, and of which classes each may be; one with a
     default of None may be absent. `request` and `in_batches` do what is common to all calls.
@@ -184,7 +186,7 @@ class Pipeline(DiffusionPipeline):
         """The request checked, with the model's own settings where it says nothing. Warns of prompts that are cut off.
 
         generator: one for all samples or a list with one each. Neither it nor a seed: seeded from torch's global one.
-        own: settings in place of the model's. asked: what else makes the samples what they are, for their settings as text.
+        own: settings in place of the model's. asked: what else makes the samples what they are, for their settings.
         Raises ValueError or TypeError.
         """
         prompts = check_request(prompt, count, steps, guidance_scale, seed)
@@ -223,12 +225,14 @@ class Pipeline(DiffusionPipeline):
         draw: Callable[[Request, OnStageStep], Tensor],
         callback_on_step_end: Callback | None = None,
         total: int | None = None,
+        on_batch: Callable[[Tensor, list[dict[str, str]]], None] | None = None,
     ) -> Tensor:
         """The samples [N, …] that `draw` makes of `batch_size` of the request's at a time, under a progress bar.
 
         draw: is to call its second argument after each of its steps. total: all its steps, if not `request.steps`.
-        callback_on_step_end: called after each step as (pipeline, step, timestep, {"latents": x, "x0": x0, "stage": stage}),
-        of the batch; "latents" in the dict that it returns, if any, takes x's place.
+        callback_on_step_end: called after each step as (pipeline, step, timestep, {"latents": x, "x0": x0,
+        "stage": stage}), of the batch; "latents" in the dict that it returns, if any, takes x's place.
+        on_batch: called with each batch's samples and settings when they are done.
         """
         drawn = []
         for first in range(0, len(request), self.batch_size):
@@ -249,6 +253,8 @@ class Pipeline(DiffusionPipeline):
                     return (callback_on_step_end(self, next(counted), timestep, given) or {}).get("latents")
 
                 drawn.append(draw(some, on_step))
+            if on_batch is not None:
+                on_batch(drawn[-1], some.settings)
         return torch.cat(drawn)
 
 

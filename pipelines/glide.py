@@ -1,8 +1,8 @@
-"""Text to pictures with GLIDE: words, or words and a photo to begin with, to pictures of the base's or any larger size."""
+"""Text to pictures with GLIDE, or text and a photo to begin with, of the size of its networks or another."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from PIL.Image import Image
@@ -16,6 +16,8 @@ from .base import Callback, OnStageStep, PictureOutput, Request, as_pictures, as
 from .glide_stages import GlideStages, Layer, steps_taken
 from .presets import with_preset
 from .request import check_drawing
+
+STRENGTH = 0.6
 
 
 class GlidePipeline(GlideStages):
@@ -41,41 +43,48 @@ class GlidePipeline(GlideStages):
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
         output_type: str = "pil",
         callback_on_step_end: Callback | None = None,
+        callback_on_batch_end: Callable[[PictureOutput], None] | None = None,
     ) -> PictureOutput:
         """Pictures of a prompt, or of each of several, prompt after prompt, as `.images`; what made each: `.settings`.
 
-        image, strength: a picture to begin with, its middle square, and how much is drawn anew, above 0 to 1 (0.6).
-        size: pixels of a side, a multiple of 4; above the upsampler's own size drawn in tiles.
-        preset: "original", to sample as the original code does; None: as the model's settings say.
-        num_inference_steps, guidance_scale: of the base network; guidance of 1 means none, and of 0 no words at all.
-        clip_guidance_scale: leans on the model's noised_clip as well or, if `clip` is given, on that CLIP.
+        image, strength: a picture to begin with, its middle square, and how much of it is drawn anew, up to 1: all.
+        size: pixels of a side, a multiple of 4; what is larger than the upsampler's own is drawn in tiles.
+        preset: "original" samples as the original code does; None: as the model's settings say.
+        num_inference_steps, guidance_scale: of the base network. Guidance of 1 is none, of 0 means without the words.
+        clip_guidance_scale: how much to lean on the model's noised_clip besides or, if given, on `clip`.
         seed: picture i draws from its own generator, seeded with seed + i; or give `generator`, one CPU generator
         for all or a list with one each. None of both: seeded from torch's global generator.
         output_type: "pil"; "np": float32 [N, H, W, 3] in [0, 1]; "pt": float32 [N, 3, H, W] in [0, 1].
-        callback_on_step_end: called after each step of a batch as (pipeline, step, timestep, {"latents": x, "x0": preview,
-        "stage": "base" or "upsampler"}), x [N ≤ `batch_size`, 3, H, W] in [-1, 1] plus noise and x0 without it; steps are
-        counted on over both stages; "latents" in the dict that it returns, if any, takes x's place.
+        callback_on_step_end: called after each step of a batch as (pipeline, step, timestep, {"latents": x, "x0": what
+        x will come to, "stage": "base" or "upsampler"}), x and x0 [N ≤ `batch_size`, 3, H, W] in [-1, 1], x with noise;
+        steps count on over both stages; "latents" in the dict that it returns, if any, takes x's place.
+        callback_on_batch_end: called with each batch's pictures when they are done: keep them there, and nothing is
+        lost if a later one fails. Memory is bounded by the batch, not by how many pictures are asked for or their size.
         Raises ValueError or TypeError before any sampling; warns with PromptWarning of a prompt that is cut off.
         """
         check_picture_type(output_type)
         check_drawing(size, strength, image is not None, clip_guidance_scale)
         side = self.check_size(size)
         guide = self._clip_guidance(clip_guidance_scale, clip)
+        strength = STRENGTH if strength is None and image is not None else strength
         asked = {"preset": preset, "size": size, "strength": strength, "clip_guidance": clip_guidance_scale}
         request = self.request(
             prompt, num_images_per_prompt, num_inference_steps, guidance_scale, seed, generator,
             own=with_preset(self.config, preset), asked=asked,
         )  # fmt: skip
-        photo, strength = None, (0.6 if strength is None else strength) if image is not None else 1.0
-        if image is not None:
-            photo = as_pixels(Preprocess(self.unet.config["image_size"]).fit(image))
+        share = strength or 1.0
+        photo = None if image is None else as_pixels(Preprocess(self.unet.config["image_size"]).fit(image))
 
         def draw(some: Request, on_step: OnStageStep) -> Tensor:
-            x = self.draw_base(some, on_step, photo=photo, strength=strength, guide=guide)
+            x = self.draw_base(some, on_step, photo=photo, strength=share, guide=guide)
             return self.upsample(some, x, side, on_step)
 
-        steps = self.steps_in_all(steps_taken(request.steps, strength), request.how["upsampler_steps"], side)
-        x = self.in_batches(request, draw, callback_on_step_end, steps)
+        def done(x: Tensor, settings: list[dict[str, str]]) -> None:
+            if callback_on_batch_end is not None:
+                callback_on_batch_end(PictureOutput(as_pictures(x, output_type), settings))
+
+        steps = self.steps_in_all(steps_taken(request.steps, share), request.how["upsampler_steps"], side)
+        x = self.in_batches(request, draw, callback_on_step_end, steps, done)
         return PictureOutput(as_pictures(x, output_type), request.settings)
 
     def _clip_guidance(self, scale: float | None, clip: ClipModel | None) -> Layer | None:

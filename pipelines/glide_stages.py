@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -35,7 +36,8 @@ NOISE = 0.997
 # That the upsampler sees at a time, at most: what bounds the memory of a call, however many and large its pictures.
 PIXELS = 4 * 256**2
 
-# A side in pixels -> the known picture [N, 3, side, side] in [-1, 1] and its mask [N, 1, side, side], 1 where it is known.
+# A side in pixels -> the picture [N or 1, 3, side, side] in [-1, 1], and a mask [N or 1, 1, side, side]: 1 where it is
+# known, and in between where it is mixed in.
 Known = Callable[[int], tuple[Tensor, Tensor]]
 # (denoiser, the prompt of each sample, alphas_cumprod) -> the same with a layer over it.
 Layer = Callable[[Denoiser, Sequence[str], Tensor], Denoiser]
@@ -44,13 +46,16 @@ Layer = Callable[[Denoiser, Sequence[str], Tensor], Denoiser]
 class GlideStages(Pipeline):
     """What GLIDE's pipelines are made of. Source: GLIDE (Nichol et al. 2021), section 4.
 
-    unet, tokenizer: the base network and what reads its texts. text_encoder: the CLIP whose states of a text the networks
-    read, if they have no vocabulary of their own. upsampler: enlarges what the base drew. noised_clip, clip_tokenizer: for
-    CLIP guidance, and what reads its texts. schedule, upsampler_schedule: the noise that each network was trained with.
-    The other settings are what a call takes that does not say: sampler, upsampler_sampler: which steps lead back from it;
-    num_inference_steps, upsampler_steps: a number of them, or a spacing; guidance_scale; guidance_interval: the lowest and
-    the highest noise level (see `scale_between`) at which it is used, None: all; dynamic_threshold: the quantile at which
-    x0 is clipped (see `dynamically_clipped`), None: at -1 and 1. Raises ValueError for networks in each other's place.
+    unet, tokenizer: the base network and what reads its texts. text_encoder: the CLIP whose states of a text the
+    networks read, if they have no vocabulary of their own. upsampler: enlarges what the base drew. noised_clip,
+    clip_tokenizer: for CLIP guidance, and what reads its texts. schedule, upsampler_schedule: the noise that each
+    network was trained with.
+
+    The other settings are what a call takes that does not say. sampler, upsampler_sampler: which steps lead back from
+    the noise. num_inference_steps, upsampler_steps: how many, or for the second a spacing. guidance_scale, and
+    guidance_interval: the lowest and the highest noise level at which it is used (see `scale_between`), None: at all.
+    dynamic_threshold: the quantile at which x0 is clipped (see `dynamically_clipped`), None: at -1 and 1.
+    Raises ValueError for networks in each other's place, a noised_clip that nothing reads texts for, or such settings.
     """
 
     parts = {  # noqa: RUF012
@@ -80,11 +85,15 @@ class GlideStages(Pipeline):
         upsampler_sampler: str = "dpm++",
         upsampler_steps: int | str = 10,
     ):
-        given = dict(locals())
         _check_parts(unet, upsampler, noised_clip, clip_tokenizer)
-        parts = {name: given[name] for name in self.parts}
-        settings = [name for name in given if name not in (*self.parts, "self", "__class__")]
-        super().__init__(parts, {name: given[name] for name in settings})
+        _check_settings(guidance_interval, dynamic_threshold)
+        parts = {"unet": unet, "tokenizer": tokenizer, "text_encoder": text_encoder, "upsampler": upsampler}
+        parts |= {"noised_clip": noised_clip, "clip_tokenizer": clip_tokenizer}
+        own = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
+        own |= {"guidance_interval": guidance_interval, "dynamic_threshold": dynamic_threshold}
+        base = {"schedule": schedule, "sampler": sampler, **own}
+        second = {"upsampler_schedule": upsampler_schedule, "upsampler_sampler": upsampler_sampler}
+        super().__init__(parts, {**base, **second, "upsampler_steps": upsampler_steps})
 
     @property
     def context_length(self) -> int:
@@ -120,12 +129,11 @@ class GlideStages(Pipeline):
         how, side = request.how, self.unet.config["image_size"]
         scheduler = make_scheduler(how["sampler"], self.config["schedule"], request.steps)
         draw = normal_draws(request.generators, (3, side, side), self.device)
-        pixels = None if known is None else known(side)
+        pixels = self._pixels(known, side, len(request))
         denoise = self._guided(request, scheduler.alphas_cumprod, _seen(self.unet, pixels))
         if guide is not None:
             denoise = guide(denoise, request.prompts, scheduler.alphas_cumprod)
-        if pixels is not None:
-            denoise = keep_known(denoise, *pixels)
+        denoise = keep_known(denoise, *pixels) if pixels else denoise
         quantile = how["dynamic_threshold"]
         denoise = dynamically_clipped(denoise, quantile) if quantile else clipped(denoise)
         x, start = draw(), 0
@@ -137,56 +145,71 @@ class GlideStages(Pipeline):
     def upsample(
         self, request: Request, x: Tensor, size: int, on_step: OnStageStep, known: Known | None = None
     ) -> Tensor:
-        """Pictures x [N, 3, side, side] of the base as [N, 3, size, size]; x itself of a model without upsampler.
+        """Pictures x [N, 3, side, side] of the base, or of its size, as [N, 3, size, size].
 
-        At the upsampler's own size in one piece, below it drawn at that and made smaller, and above it in passes that each
-        enlarge as much as it was trained for, or less, in tiles of its size. known: as for `draw_base`.
+        The upsampler's own size is drawn in one piece, a smaller one likewise and then reduced, and a larger one in
+        passes that each enlarge as many times as the network was trained for, or less, in tiles of its size. For no
+        more pixels than x has there is nothing to draw. known: as for `draw_base`.
         """
-        if self.upsampler is None:
-            return x
-        text = self._encode(self.upsampler, request.prompts)
+        text = self._encode(self.upsampler, request.prompts) if self._sides(size) else None
         for side in self._sides(size):
-            low_res = in_8_bits(_resized(x, side // self._enlarges))
-            pixels = None if known is None else known(side)
+            low_res = in_8_bits(_resized(x, side // self._times))
+            pixels = self._pixels(known, side, len(request))
             x = self._enlarge(request, low_res, side, text, pixels, on_step)
         return _resized(x, size)
 
     def steps_in_all(self, steps: int, upsampler_steps: int | str, size: int) -> int:
         """How many steps the progress bar counts: `steps` of the base, and the upsampler's."""
-        if self.upsampler is None:
-            return steps
         return steps + len(respaced_timesteps(spacing=upsampler_steps)) * len(self._sides(size))
 
     def check_size(self, size: int | None) -> int:
-        """The side of pictures that a call asks for. Raises ValueError if the model cannot make them."""
-        if size is None or size == self.image_size:
-            return self.image_size
-        if self.upsampler is None:
+        """The side of pictures that a call asks for. Raises ValueError if the model cannot draw so many pixels."""
+        if self.upsampler is None and size is not None and size > self.image_size:
             raise ValueError(
-                f"this model has no upsampler and draws {self.image_size} px, not {size}; leave out the size"
+                f"{self.model_name} has no upsampler and draws {self.image_size} px, not {size}; leave the size out"
             )
-        return size
+        return size or self.image_size
 
     @property
-    def _enlarges(self) -> int:
+    def _times(self) -> int:
         """How many times as large the upsampler's pictures are as the base's."""
         return self.upsampler.config["image_size"] // self.unet.config["image_size"]
 
     def _sides(self, size: int) -> list[int]:
         """The sides in pixels that the upsampler's passes reach."""
+        if self.upsampler is None or size <= self.unet.config["image_size"]:
+            return []
         sides = [self.upsampler.config["image_size"]]
         while sides[-1] < size:
-            sides.append(min(sides[-1] * self._enlarges, size))
+            sides.append(min(sides[-1] * self._times, size))
         return sides
 
-    def _enlarge(self, request, low_res, side, text, pixels, on_step) -> Tensor:
+    def _pixels(self, known: Known | None, side: int, n: int) -> tuple[Tensor, Tensor] | None:
+        """Known pixels of n samples, and their mask."""
+        if known is None:
+            return None
+        picture, mask = (part.to(self.device).expand(n, -1, -1, -1) for part in known(side))
+        return picture, mask
+
+    def _enlarge(
+        self,
+        request: Request,
+        low_res: Tensor,
+        side: int,
+        text: Conditioning | None,
+        pixels: tuple[Tensor, Tensor] | None,
+        on_step: OnStageStep,
+    ) -> Tensor:
         """One pass of the upsampler: low_res [N, 3, h, h] -> [N, 3, side, side]."""
         how, tile = request.how, self.upsampler.config["image_size"]
         schedule, steps = self.config["upsampler_schedule"], how["upsampler_steps"]
         scheduler = make_scheduler(how["upsampler_sampler"], schedule, steps)
         draw = normal_draws(request.generators, (3, side, side), self.device)
         # Enlarged as the network itself would, but before it is cut into tiles.
-        seen = {"low_res": F.interpolate(low_res, (side, side), mode="bilinear"), **_seen(self.upsampler, pixels)}
+        seen = {
+            "low_res": F.interpolate(low_res, (side, side), mode="bilinear"),
+            **_seen(self.upsampler, pixels),
+        }
 
         def at(top: int, left: int) -> Denoiser:
             place = (..., slice(top, top + tile), slice(left, left + tile))
@@ -194,8 +217,7 @@ class GlideStages(Pipeline):
             return from_epsilon(partial(self.upsampler, text=text, **part), scheduler.alphas_cumprod)
 
         denoise = tiled(at, tile)
-        if pixels is not None:
-            denoise = keep_known(denoise, *pixels)
+        denoise = keep_known(denoise, *pixels) if pixels else denoise
         on_step = partial(on_step, stage="upsampler")
         return sample(clipped(denoise), scheduler, NOISE * draw(), draw, on_step=on_step)
 
@@ -203,14 +225,16 @@ class GlideStages(Pipeline):
         """The base network with classifier-free guidance."""
         n, scale = len(request), request.guidance_scale
         if request.how["guidance_interval"] is not None:
-            scale = scale_between(scale, *request.how["guidance_interval"], alphas_cumprod)
+            low, high = request.how["guidance_interval"]
+            scale = scale_between(scale, low, high, alphas_cumprod)
         both = self._encode(self.unet, [*request.prompts, *[""] * n])
-        halves = (both.rows(rows) for rows in torch.arange(2 * n, device=self.device).chunk(2))
+        worded, wordless = (both.rows(rows) for rows in torch.arange(2 * n, device=self.device).chunk(2))
         twice = {name: torch.cat([value, value]) for name, value in seen.items()}
         return guided(
             from_epsilon(partial(self.unet, text=both, **twice), alphas_cumprod),
             scale,
-            *(from_epsilon(partial(self.unet, text=half, **seen), alphas_cumprod) for half in halves),
+            conditional=from_epsilon(partial(self.unet, text=worded, **seen), alphas_cumprod),
+            unconditional=from_epsilon(partial(self.unet, text=wordless, **seen), alphas_cumprod),
         )
 
     def _encode(self, network: GlideUNet, prompts: Sequence[str]) -> Conditioning:
@@ -247,7 +271,9 @@ def _seen(network: GlideUNet, pixels: tuple[Tensor, Tensor] | None) -> dict[str,
 
 def _check_parts(unet, upsampler, noised_clip, clip_tokenizer) -> None:
     if unet.config["super_res"]:
-        raise ValueError("the network given as unet is an upsampler; give a base network, and this one as upsampler")
+        raise ValueError(
+            "the network given as unet is an upsampler; give a base network, and this one as upsampler"
+        )
     if upsampler is not None and not upsampler.config["super_res"]:
         raise ValueError(
             "the network given as upsampler is a base network, which takes no low_res; give an upsampler"
@@ -256,4 +282,19 @@ def _check_parts(unet, upsampler, noised_clip, clip_tokenizer) -> None:
         large, small = upsampler.config["image_size"], unet.config["image_size"]
         raise ValueError(f"the upsampler's {large} px are no multiple of the {small} px that the base draws")
     if noised_clip is not None and clip_tokenizer is None:
-        raise ValueError("a noised_clip needs a clip_tokenizer, such as ClipTokenizer.openai() for the published one")
+        raise ValueError(
+            "a noised_clip needs a clip_tokenizer, such as ClipTokenizer.openai() for the published one"
+        )
+
+
+def _check_settings(guidance_interval: Any, dynamic_threshold: Any) -> None:
+    if guidance_interval is not None and (
+        len(guidance_interval) != 2 or not 0 <= guidance_interval[0] <= guidance_interval[1]
+    ):
+        raise ValueError(
+            f"guidance_interval must be two noise levels, the lower first, such as (0.3, 5), not {guidance_interval!r}"
+        )
+    if dynamic_threshold is not None and not 0 < dynamic_threshold <= 1:
+        raise ValueError(
+            f"dynamic_threshold must be a quantile above 0 to 1, such as 0.995, not {dynamic_threshold!r}"
+        )

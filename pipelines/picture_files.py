@@ -63,26 +63,41 @@ def save_drawn(target: Path, pictures: Sequence[Image], settings: Sequence[Mappi
 
     settings: of each picture, "seed" among them. Returns the paths, target's first. As `save_pictures`, all or none.
     """
-    files: list[tuple[Path, Image, Mapping[str, str]]] = [(target, pictures[0], settings[0])]
-    if len(pictures) > 1:
-        from ..toybox.sheet import contact_sheet
-
-        seeds = [int(each["seed"]) for each in settings]
-        in_a_row = seeds == list(range(seeds[0], seeds[0] + len(seeds)))
-        said = f"{seeds[0]} to {seeds[-1]}" if in_a_row else ", ".join(map(str, seeds))
-        files = [(target, contact_sheet(pictures), {**settings[0], "seed": said})]
-        for seed, picture, each in zip(seeds, pictures, settings, strict=True):
-            files.append((target.with_name(f"{target.stem}-seed{seed}{target.suffix}"), picture, each))
-    save_pictures(files)
-    return [path for path, *_ in files]
+    if len(pictures) == 1:
+        return save_pictures([(target, pictures[0], settings[0])])
+    beside = [named_by_seed(target, each) for each in settings]
+    return save_pictures(
+        [sheet_of(target, pictures, settings), *zip(beside, pictures, settings, strict=True)]
+    )
 
 
-def save_pictures(pictures: Sequence[tuple[Path, Image, Mapping[str, str]]]) -> None:
-    """Write all (path, picture, settings), or, if one cannot be, none; the settings become a PNG's text."""
+def named_by_seed(target: Path, settings: Mapping[str, str]) -> Path:
+    """Where one of several pictures lies whose sheet is at `target`."""
+    return target.with_name(f"{target.stem}-seed{settings['seed']}{target.suffix}")
+
+
+def sheet_of(
+    target: Path, pictures: Sequence[Image], settings: Sequence[Mapping[str, str]]
+) -> tuple[Path, Image, Mapping[str, str]]:
+    """(target, a contact sheet, its settings) for `save_pictures`."""
+    from ..toybox.sheet import contact_sheet
+
+    seeds = [int(each["seed"]) for each in settings]
+    in_a_row = seeds == list(range(seeds[0], seeds[0] + len(seeds)))
+    said = f"{seeds[0]} to {seeds[-1]}" if in_a_row else ", ".join(map(str, seeds))
+    return target, contact_sheet(pictures), {**settings[0], "seed": said}
+
+
+def save_pictures(pictures: Sequence[tuple[Path, Image, Mapping[str, str]]]) -> list[Path]:
+    """Write all (path, picture, settings), or, if one cannot be, none; the settings become a PNG's text.
+
+    Returns the paths.
+    """
     with ExitStack() as stack:
         for path, picture, settings in pictures:
             beside = stack.enter_context(write_whole(path))
             beside.write_bytes(_encoded(picture, path.suffix.lower(), settings))
+    return [path for path, *_ in pictures]
 
 
 def _encoded(picture: Image, suffix: str, settings: Mapping[str, str]) -> bytes:

@@ -49,20 +49,24 @@ def check_drawing(
 ) -> None:
     """What a request for pictures may say beside `check_request`; None: nothing.
 
-    Raises ValueError for a size that is no multiple of 4 from 4 to 4096, a strength that is not above 0 and at most 1 or
-    that comes without a photo, and a CLIP guidance scale that is not finite.
+    Raises ValueError for a size that is no multiple of 4 from 4 to 4096, a strength that is not above 0 and at most 1
+    or that comes without a photo, and a CLIP guidance scale that is not finite.
     """
     if size is not None:
         _check_whole(size, "the size in pixels", 4, 4096)
         if size % 4:
-            raise ValueError(f"the size in pixels must be a multiple of 4, such as {size + 4 - size % 4}, not {size}")
+            raise ValueError(
+                f"the size in pixels must be a multiple of 4, such as {size + 4 - size % 4}, not {size}"
+            )
     if strength is not None:
         if not _is_finite(strength) or not 0 < strength <= 1:
             raise ValueError(
                 f"the strength must be above 0, the photo as it is, and at most 1, all drawn anew, not {strength!r}"
             )
         if not from_photo:
-            raise ValueError("a strength says how much of a photo is drawn anew, and there is no photo; give one")
+            raise ValueError(
+                "a strength says how much of a photo is drawn anew, and there is no photo; give one"
+            )
     if clip_guidance_scale is not None and not _is_finite(clip_guidance_scale):
         raise ValueError(f"the CLIP guidance scale must be a number such as 1.0, not {clip_guidance_scale!r}")
 

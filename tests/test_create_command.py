@@ -66,9 +66,9 @@ def test_best_of_keeps_what_clip_scores_highest(create, tmp_path):
     first, second = order[:2]
     assert err.count("kept") == 2
     assert [os.path.basename(line) for line in lines] == [
-        "best.png", f"best-seed{first}.png", f"best-seed{second}.png",
+        f"best-seed{first}.png", f"best-seed{second}.png", "best.png",
     ]  # fmt: skip
-    kept = Image.open(lines[1])
+    kept = Image.open(lines[0])
     assert float(kept.text["clip_score"]) == pytest.approx(scores[first], abs=6e-4)
     create("a red chair", "--seed", first, "-o", "alone.png")
     assert np.abs(np.asarray(kept, int) - np.asarray(Image.open(tmp_path / "alone.png"), int)).max() <= 1
@@ -78,13 +78,13 @@ def test_several_pictures_make_a_sheet_and_stand_beside_it(create, tmp_path):
     code, lines, err = create("a cat", "-n", 3, "--seed", 4)
     assert code == 0 and "3/3" in err
     assert [os.path.basename(line) for line in lines] == [
-        "a-cat.png", "a-cat-seed4.png", "a-cat-seed5.png", "a-cat-seed6.png",
+        "a-cat-seed4.png", "a-cat-seed5.png", "a-cat-seed6.png", "a-cat.png",
     ]  # fmt: skip
-    assert Image.open(lines[0]).text["seed"] == "4 to 6"
+    assert Image.open(lines[3]).text["seed"] == "4 to 6"
     create("a cat", "--seed", 5)
     assert len(files(tmp_path)) == 5
     again = tmp_path / "a-cat-2.png"
-    assert Image.open(again).text == Image.open(lines[2]).text
+    assert Image.open(again).text == Image.open(lines[1]).text
 
 
 def test_a_named_file_is_written_as_what_its_suffix_says(create, tmp_path):
