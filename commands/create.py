@@ -84,12 +84,14 @@ def create(
     if clip_guidance is not None and (clip is not None or pipe.noised_clip is None):
         guide = ClipModel.from_pretrained(clip or "mini")
     target = output or free_name(prompt, Path.cwd())
+    said = {} if photo is None else {"from": photo.name}
 
     def keep(some: PictureOutput) -> None:
         """Write pictures and say where they are."""
         clean_up_on_interrupt()
-        paths = [target if count == 1 else named_by_seed(target, each) for each in some.settings]
-        for path in save_pictures(list(zip(paths, some.images, some.settings, strict=True))):
+        settings = [{**each, **said} for each in some.settings]
+        paths = [target if count == 1 else named_by_seed(target, each) for each in settings]
+        for path in save_pictures(list(zip(paths, some.images, settings, strict=True))):
             typer.echo(path.resolve())
 
     made = pipe(
@@ -110,7 +112,7 @@ def create(
         made = _best(ranked(judge, prompt, made), count)
         keep(made)
     if count > 1:
-        (path,) = save_pictures([sheet_of(target, made.images, made.settings)])
+        (path,) = save_pictures([sheet_of(target, made.images, [{**each, **said} for each in made.settings])])
         typer.echo(path.resolve())
 
 

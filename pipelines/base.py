@@ -13,7 +13,6 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
 import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.utils import BaseOutput
@@ -262,11 +261,6 @@ def check_picture_type(output_type: str) -> None:
     """Raises ValueError unless `as_pictures` knows it."""
     if output_type not in PICTURE_TYPES:
         raise ValueError(f"unknown output_type {output_type!r}; known are {', '.join(PICTURE_TYPES)}")
-
-
-def as_pixels(picture: Image.Image) -> Tensor:
-    """An RGB picture as float32 [3, H, W] in [-1, 1]."""
-    return rearrange(torch.from_numpy(np.array(picture)), "h w c -> c h w").float() / 127.5 - 1
 
 
 def as_pictures(x: Tensor, output_type: str) -> Any:

@@ -12,7 +12,7 @@ from ..clip.model import ClipModel
 from ..clip.preprocess import Preprocess
 from ..diffusion.clip_gradient import clip_gradient, noised_clip_gradient
 from ..diffusion.denoiser import clip_guided, x0_guided
-from .base import Callback, OnStageStep, PictureOutput, Request, as_pictures, as_pixels, check_picture_type
+from .base import Callback, OnStageStep, PictureOutput, Request, as_pictures, check_picture_type
 from .glide_stages import GlideStages, Layer, steps_taken
 from .presets import with_preset
 from .request import check_drawing
@@ -73,7 +73,9 @@ class GlidePipeline(GlideStages):
             own=with_preset(self.config, preset), asked=asked,
         )  # fmt: skip
         share = strength or 1.0
-        photo = None if image is None else as_pixels(Preprocess(self.unet.config["image_size"]).fit(image))
+        # Scaled as all pictures are inside: from [0, 1] to [-1, 1].
+        preprocess = Preprocess(self.unet.config["image_size"], mean=(0.5,) * 3, std=(0.5,) * 3)
+        photo = None if image is None else preprocess(image)
 
         def draw(some: Request, on_step: OnStageStep) -> Tensor:
             x = self.draw_base(some, on_step, photo=photo, strength=share, guide=guide)

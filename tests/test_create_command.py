@@ -56,6 +56,39 @@ def test_a_picture_carries_its_settings(create, model, tmp_path):
     assert picture.text["version"].startswith("maquette 0.")
 
 
+def test_a_photo_to_begin_with_and_what_else_was_asked_for_stand_in_the_settings(create, model, tmp_path):
+    photo = tmp_path.with_name(f"{tmp_path.name}.jpg")
+    Image.new("RGB", (40, 20), "red").save(photo)
+    asked = ["--from", photo, "--strength", 0.5, "--preset", "original", "--size", 8, "--steps", 4]
+    code, lines, err = create("a cat", *asked, "--clip-guidance", 2)
+    assert code == 0 and "2/2" in err
+    picture = Image.open(lines[0])
+    said = {"from": photo.name, "strength": "0.5", "preset": "original", "size": "8", "clip_guidance": "2.0"}
+    assert picture.size == (8, 8) and picture.text.items() >= {**said, "guidance": "3.0"}.items()
+
+
+def test_what_was_drawn_before_a_failure_is_kept(create, tmp_path, monkeypatch):
+    from maquette.pipelines import glide_stages
+
+    monkeypatch.setattr(glide_stages, "BATCH", 2)
+    sample, calls = glide_stages.sample, []
+
+    def failing(*arguments, **more):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise MemoryError("not enough memory")
+        return sample(*arguments, **more)
+
+    monkeypatch.setattr(glide_stages, "sample", failing)
+    code, lines, err = create("a cat", "-n", 4, "--steps", 1)
+    assert code == 2 and err.splitlines()[-1] == "maquette: not enough memory"
+    assert (
+        [os.path.basename(line) for line in lines]
+        == ["a-cat-seed0.png", "a-cat-seed1.png"]
+        == files(tmp_path)
+    )
+
+
 def test_best_of_keeps_what_clip_scores_highest(create, tmp_path):
     code, lines, err = create("a red chair", "--best-of", 4, "-n", 2, "--seed", 3, "-o", "best.png")
     scores = {
@@ -129,6 +162,14 @@ def test_a_long_prompt_warns_once(create, tmp_path):
         (["a cat", "-o", "nowhere/cat.png"], "the folder nowhere does not exist"),
         (["a cat", "-o", "/proc/cat.png"], "the folder /proc cannot be written to"),
         (["a cat", "--colour", "red"], "No such option"),
+        (["a cat", "--size", "30"], "a multiple of 4, such as 32, not 30"),
+        (["a cat", "--size", "64"], "no upsampler and draws 16 px, not 64"),
+        (["a cat", "--preset", "fast"], "known are original"),
+        (["a cat", "--strength", "0.5"], "there is no photo"),
+        (["a cat", "--from", "nowhere.png"], "No such file or directory: 'nowhere.png'"),
+        (["a cat", "--from", __file__], "cannot identify image file"),
+        (["a cat", "--from", __file__, "--strength", "2"], "at most 1, all drawn anew, not 2.0"),
+        (["a cat", "--clip", "mini"], "such as --clip-guidance 1"),
         (["a cat", "-o", "c" * 240 + ".png"], "is too long"),
     ],
 )
@@ -164,8 +205,9 @@ def test_missing_and_truncated_model_files_are_one_sentence(create, model, tmp_p
 
 def assert_refused(result, folder, message):
     code, lines, err = result
+    *before, said = err.splitlines()
     assert (code, lines) == (2, [])
-    assert message in err and err.count("\n") == 1 and err.startswith("maquette: ")
+    assert message in said and said.startswith("maquette: ") and all("loading" in line for line in before)
     assert files(folder) == []
 
 

@@ -10,6 +10,7 @@ from maquette.diffusion import (
     GlideUNet,
     clip_guided,
     clipped,
+    dynamically_clipped,
     from_epsilon,
     from_x0,
     guided,
@@ -17,7 +18,10 @@ from maquette.diffusion import (
     make_scheduler,
     normal_draws,
     sample,
+    scale_between,
     seeded_generators,
+    tiled,
+    x0_guided,
 )
 from maquette.diffusion.schedules import SAMPLERS, betas
 
@@ -146,8 +150,10 @@ def test_begun_with_a_picture_at_a_late_step_it_stays_near_it(sampler):
 def test_each_step_is_reported_and_can_be_replaced():
     seen = []
 
-    def on_step(step, timestep, x):
+    def on_step(step, timestep, x, x0):
         seen.append((step, timestep))
+        if step == 4:  # the last step goes to x0
+            torch.testing.assert_close(x, x0)
         return torch.full_like(x, 0.5) if step == 4 else None
 
     ours = gaussian_sample("ddim", "linear", 5, torch.randn(1, 3, 4, 4), on_step=on_step)
@@ -178,6 +184,67 @@ def test_guidance_extrapolates_and_keeps_the_conditional_variance():
     assert (x0 == 60).all() and (variance == 150).all()
     denoise = from_x0(network)
     assert guided(denoise, 1) is denoise and guided(denoise, None) is denoise
+
+
+def test_guidance_may_vary_over_steps_and_computes_no_more_than_it_needs():
+    calls = []
+
+    def network(value):
+        def run(x, timesteps):
+            calls.append((value, len(x)))
+            return torch.full_like(x, value)
+
+        return from_x0(run)
+
+    def both(x, timesteps):
+        calls.append(("both", len(x)))
+        return torch.cat(
+            [torch.full_like(half, value) for half, value in zip(x.chunk(2), (3.0, 1.0), strict=True)]
+        )
+
+    alphas_cumprod = np.array([0.99, 0.8, 0.5, 0.01])  # noise levels of 0.1, 0.5, 1, 9.9
+    varying = scale_between(2.0, 0.4, 1.0, alphas_cumprod)
+    denoise = guided(from_x0(both), varying, conditional=network(3.0), unconditional=network(1.0))
+    assert [denoise(torch.zeros(1, 1), torch.tensor([t]))[0].item() for t in range(4)] == [3, 5, 5, 3]
+    assert calls == [(3.0, 1), ("both", 2), ("both", 2), (3.0, 1)]
+    calls.clear()
+    for scale in (0, 1):
+        guided(from_x0(both), scale, network(3.0), network(1.0))(torch.zeros(1, 1), torch.tensor([0]))
+    assert calls == [(1.0, 1), (3.0, 1)]
+
+
+def test_a_shift_of_x0_is_as_large_as_what_is_unknown():
+    denoise = x0_guided(lambda x, timesteps: (x, None), lambda x0: 2 * x0, np.array([0.9, 0.4]))
+    x0, _ = denoise(torch.ones(2, 3, 4), torch.tensor([0, 1]))
+    torch.testing.assert_close(x0, torch.tensor([1.2, 2.2]).view(2, 1, 1).expand(2, 3, 4))
+
+
+def test_dynamic_thresholding_scales_down_what_saturates():
+    x0 = torch.stack([torch.linspace(-4, 4, 9), torch.linspace(-0.5, 0.5, 9)])[:, None]
+    ours, _ = dynamically_clipped(lambda x, timesteps: (x, None), 0.5)(x0, torch.tensor([0, 0]))
+    torch.testing.assert_close(ours[0, 0], torch.linspace(-2, 2, 9).clamp(-1, 1))
+    assert torch.equal(ours[1], x0[1])
+
+
+@pytest.mark.parametrize("size", [(8, 8), (9, 16), (20, 31)])
+def test_tiles_cover_a_picture_and_blend(size):
+    asked = []
+
+    def denoise_at(top, left):
+        asked.append((top, left))
+        rows, columns = torch.arange(top, top + 8.0), torch.arange(left, left + 8.0)
+        place = rows[:, None] + 100 * columns
+        # What each tile says of a pixel: what is right there, and how far off the middle of the tile it is.
+        off = torch.outer((torch.arange(8) - 3.5).sign(), torch.ones(8))
+        return lambda x, timesteps: (x + place, off.expand_as(x))
+
+    x = torch.randn(2, 3, *size)
+    x0, variance = tiled(denoise_at, 8)(x, torch.tensor([5, 5]))
+    torch.testing.assert_close(x0, x + torch.arange(size[0])[:, None] + 100 * torch.arange(size[1]))
+    assert variance.shape == x.shape and variance.abs().max() == 1
+    # Between tiles there is no jump from one's opinion to the other's.
+    assert size == (8, 8) or variance.diff(dim=2).abs().max() <= 2
+    assert len(asked) == (1 if size == (8, 8) else 2 * 3 if size == (9, 16) else 3 * 5)
 
 
 def test_a_network_without_variance_and_one_of_a_wrong_shape():

@@ -5,7 +5,7 @@ from pathlib import Path
 import maquette.toybox
 import torch
 from maquette.clip import ClipEncoder, ClipModel, ClipTokenizer
-from maquette.diffusion import GlideTokenizer, GlideUNet, train_tokenizer
+from maquette.diffusion import GlideTokenizer, GlideUNet, NoisedClip, train_tokenizer
 from maquette.pipelines import GlidePipeline
 
 TINY_CLIP: dict = {
@@ -22,30 +22,43 @@ TINY_CLIP: dict = {
 }
 
 
-def tiny_glide() -> GlidePipeline:
-    """A pipeline around a random inpainting GlideUNet of 16 px that reads 8 tokens."""
+def tiny_glide(**parts) -> GlidePipeline:
+    """A pipeline around a random inpainting GlideUNet of 16 px that reads 8 tokens. parts: others of it."""
+    unet = tiny_unet(image_size=16, inpaint=True)
+    return GlidePipeline(unet, tiny_tokenizer(), **parts, num_inference_steps=3, guidance_scale=2.5)
+
+
+def tiny_two_stages() -> GlidePipeline:
+    """The same with an upsampler to 64 px of two steps."""
+    upsampler = tiny_unet(image_size=64, super_res=True, inpaint=True)
+    pipe = tiny_glide(upsampler=upsampler, upsampler_steps=2)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def tiny_unet(text_ctx: int = 8, **arguments) -> GlideUNet:
+    """A random GlideUNet."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         unet = GlideUNet(
-            image_size=16,
             model_channels=32,
             num_res_blocks=1,
             attention_resolutions=(2,),
             channel_mult=(1, 2),
             num_head_channels=32,
-            text_ctx=8,
+            text_ctx=text_ctx,
             xf_width=32,
             xf_layers=1,
             xf_heads=2,
             n_vocab=300,
-            inpaint=True,
+            **arguments,
         )
         for parameter in unet.parameters():
             if (
                 parameter.dim() > 1
             ):  # the network as it is made has zeros where it would otherwise show its text
                 torch.nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
-    return GlidePipeline(unet.eval(), tiny_tokenizer(), num_inference_steps=3, guidance_scale=2.5)
+    return unet.eval()
 
 
 def tiny_tokenizer() -> GlideTokenizer:
@@ -59,3 +72,10 @@ def tiny_clip() -> ClipModel:
         torch.manual_seed(0)
         encoder = ClipEncoder(**TINY_CLIP, vocab_size=tokenizer.vocab_size)
     return ClipModel(encoder.requires_grad_(False), tokenizer, name="tiny")
+
+
+def tiny_noised_clip() -> NoisedClip:
+    """A random noise-aware CLIP of 16 px that reads 24 tokens of mini's tokenizer."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return NoisedClip(1024, 24, 16, 2, 1, 16, 16, 4, 2, 1, 16).requires_grad_(False)
