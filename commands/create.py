@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..pipelines.picture_files import check_output, free_name, named_by_seed, save_pictures, sheet_of
-from ..pipelines.presets import PRESETS, check_preset
+from ..pipelines.presets import PRESETS
 from ..pipelines.request import check_drawing, check_request
 from ..weights import find_model, known_models
 from .interrupt import clean_up_on_interrupt
@@ -60,8 +62,7 @@ def create(
     """
     prompt = prompt.encode("utf-8", "replace").decode()
     check_request(prompt, count, steps, guidance, seed)
-    check_drawing(size, strength, photo is not None, clip_guidance)
-    check_preset(preset)
+    check_drawing(size, strength, photo is not None, clip_guidance, preset)
     if best_of is not None and best_of < count:
         raise ValueError(f"--best-of must be at least {count}, the pictures to keep, not {best_of}")
     if clip is not None and clip_guidance is None:
@@ -85,15 +86,7 @@ def create(
         guide = ClipModel.from_pretrained(clip or "mini")
     target = output or free_name(prompt, Path.cwd())
     said = {} if photo is None else {"from": photo.name}
-
-    def keep(some: PictureOutput) -> None:
-        """Write pictures and say where they are."""
-        clean_up_on_interrupt()
-        settings = [{**each, **said} for each in some.settings]
-        paths = [target if count == 1 else named_by_seed(target, each) for each in settings]
-        for path in save_pictures(list(zip(paths, some.images, settings, strict=True))):
-            typer.echo(path.resolve())
-
+    keep = partial(_write, target, alone=count == 1, said=said)
     made = pipe(
         prompt,
         image=picture,
@@ -112,7 +105,20 @@ def create(
         made = _best(ranked(judge, prompt, made), count)
         keep(made)
     if count > 1:
-        (path,) = save_pictures([sheet_of(target, made.images, [{**each, **said} for each in made.settings])])
+        sheet = sheet_of(target, made.images, [{**each, **said} for each in made.settings])
+        _say(save_pictures([sheet]))
+
+
+def _write(target: Path, made: PictureOutput, alone: bool, said: dict[str, str]) -> None:
+    """Write pictures, the only one to `target` and others beside it, and say where they are."""
+    clean_up_on_interrupt()
+    settings = [{**each, **said} for each in made.settings]
+    paths = [target if alone else named_by_seed(target, each) for each in settings]
+    _say(save_pictures(list(zip(paths, made.images, settings, strict=True))))
+
+
+def _say(paths: list[Path]) -> None:
+    for path in paths:
         typer.echo(path.resolve())
 
 
@@ -122,7 +128,7 @@ def _best(made: PictureOutput, count: int) -> PictureOutput:
         kept = "  kept" if place < count else ""
         score = float(settings["clip_score"])
         typer.echo(f"seed {settings['seed']}: CLIP score {score:.3f}{kept}", err=True)
-    return type(made)(made.images[:count], made.settings[:count])
+    return replace(made, images=made.images[:count], settings=made.settings[:count])
 
 
 def _opened(photo: Path) -> Any:

@@ -75,9 +75,7 @@ class PictureOutput(BaseOutput):
 
 
 class Pipeline(DiffusionPipeline):
-    """A subclass names its `task` and its `parts`, the arguments of its constructor that are networks or tokenizers
-    and of which classes each may be (a default of None: it may be absent), and says in `__call__` what a request is
-    answered with; `request` and `in_batches` do what is common to all.
+    """A subclass names its `task` and its `parts`, and says in `__call__` what a request is answered with.
 
     parts: the constructor's arguments that are networks or tokenizers, and of which classes each may be; one with a
     default of None may be absent. `request` and `in_batches` do what is common to all calls.

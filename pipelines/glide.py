@@ -63,7 +63,7 @@ class GlidePipeline(GlideStages):
         Raises ValueError or TypeError before any sampling; warns with PromptWarning of a prompt that is cut off.
         """
         check_picture_type(output_type)
-        check_drawing(size, strength, image is not None, clip_guidance_scale)
+        check_drawing(size, strength, image is not None, clip_guidance_scale, preset)
         side = self.check_size(size)
         guide = self._clip_guidance(clip_guidance_scale, clip)
         strength = STRENGTH if strength is None and image is not None else strength

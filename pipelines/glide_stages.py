@@ -87,6 +87,9 @@ class GlideStages(Pipeline):
     ):
         _check_parts(unet, upsampler, noised_clip, clip_tokenizer)
         _check_settings(guidance_interval, dynamic_threshold)
+        # Raise for what they do not know, here rather than when the base has been drawn.
+        make_scheduler(sampler, schedule, num_inference_steps)
+        make_scheduler(upsampler_sampler, upsampler_schedule, upsampler_steps)
         parts = {"unet": unet, "tokenizer": tokenizer, "text_encoder": text_encoder, "upsampler": upsampler}
         parts |= {"noised_clip": noised_clip, "clip_tokenizer": clip_tokenizer}
         own = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}

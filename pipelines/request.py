@@ -7,6 +7,8 @@ import operator
 from collections.abc import Sequence
 from typing import Any
 
+from .presets import check_preset
+
 MAX_SEED = 2**63 - 1
 
 
@@ -45,13 +47,18 @@ def check_request(
 
 
 def check_drawing(
-    size: Any = None, strength: Any = None, from_photo: bool = False, clip_guidance_scale: Any = None
+    size: Any = None,
+    strength: Any = None,
+    from_photo: bool = False,
+    clip_guidance_scale: Any = None,
+    preset: str | None = None,
 ) -> None:
     """What a request for pictures may say beside `check_request`; None: nothing.
 
     Raises ValueError for a size that is no multiple of 4 from 4 to 4096, a strength that is not above 0 and at most 1
-    or that comes without a photo, and a CLIP guidance scale that is not finite.
+    or that comes without a photo, a CLIP guidance scale that is not finite, and an unknown preset.
     """
+    check_preset(preset)
     if size is not None:
         _check_whole(size, "the size in pixels", 4, 4096)
         if size % 4:

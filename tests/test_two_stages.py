@@ -224,6 +224,8 @@ def test_parts_in_each_others_place_and_impossible_settings_are_refused(pipe):
         ({"unet": pipe.unet, "noised_clip": tiny_noised_clip()}, "needs a clip_tokenizer"),
         ({"unet": pipe.unet, "guidance_interval": (3, 1)}, "two noise levels, the lower first"),
         ({"unet": pipe.unet, "dynamic_threshold": 99.5}, "a quantile above 0 to 1"),
+        ({"unet": pipe.unet, "upsampler_sampler": "euler"}, "unknown sampler 'euler'"),
+        ({"unet": pipe.unet, "upsampler_steps": "fast"}, "cannot read the spacing 'fast'"),
     ):
         with pytest.raises(ValueError, match=message):
             GlidePipeline(tokenizer=words, **arguments)
@@ -254,3 +256,27 @@ def test_more_pixels_than_a_model_without_upsampler_has_are_refused(pipe):
     small = tiny_glide()
     with pytest.raises(ValueError, match="no upsampler and draws 16 px, not 64"):
         small("a cat", size=64)
+
+
+def test_known_pixels_stay_through_both_stages(pipe):
+    """What inpainting builds on: both networks are told of the known pixels, which come back as they are."""
+    photo = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    halved = torch.zeros(1, 1, 64, 64)
+    halved[..., :32] = 1
+
+    def known(side):
+        return tuple(part[..., :: 64 // side, :: 64 // side] for part in (photo, halved))
+
+    request = pipe.request(["a cat", "a dog"], 1, None, None, 0, None)
+
+    def draw():
+        x.append(pipe.draw_base(request, lambda *_, stage: None, known=known))
+        x.append(pipe.upsample(request, x[0], 64, lambda *_, stage: None, known=known))
+
+    x = []
+    _, given = rows_of(pipe.upsampler, lambda: rows_of(pipe.unet, draw))
+    for pictures in x:
+        side = pictures.shape[-1]
+        assert torch.equal(pictures[..., : side // 2], known(side)[0][..., : side // 2].expand(2, -1, -1, -1))
+        assert (pictures[..., side // 2 :] - known(side)[0][..., side // 2 :]).abs().mean() > 0.1
+    assert torch.equal(given[0]["inpaint_mask"], halved.expand(2, -1, -1, -1))
