@@ -99,7 +99,7 @@ class Pipeline(DiffusionPipeline):
 
     @property
     def batch_size(self) -> int:
-        """How many samples are drawn at once."""
+        """How many samples are drawn at once, if a call does not say."""
         return BATCH
 
     @classmethod
@@ -223,17 +223,18 @@ class Pipeline(DiffusionPipeline):
         callback_on_step_end: Callback | None = None,
         total: int | None = None,
         on_batch: Callable[[Tensor, list[dict[str, str]]], None] | None = None,
+        rows: int | None = None,
     ) -> Tensor:
-        """The samples [N, …] that `draw` makes of `batch_size` of the request's at a time, under a progress bar.
+        """The samples [N, …] that `draw` makes of `rows` of the request's at a time, or `batch_size`, under a progress bar.
 
         draw: is to call its second argument after each of its steps. total: all its steps, if not `request.steps`.
         callback_on_step_end: called after each step as (pipeline, step, timestep, {"latents": x, "x0": x0,
         "stage": stage}), of the batch; "latents" in the dict that it returns, if any, takes x's place.
         on_batch: called with each batch's samples and settings when they are done.
         """
-        drawn = []
-        for first in range(0, len(request), self.batch_size):
-            some = request.rows(slice(first, first + self.batch_size))
+        drawn, rows = [], rows or self.batch_size
+        for first in range(0, len(request), rows):
+            some = request.rows(slice(first, first + rows))
             which = f" {first + 1} to {first + len(some)} of {len(request)}" if len(request) > 1 else ""
             with self.progress_bar(total=total or request.steps) as bar:  # pyright: ignore[reportAttributeAccessIssue]
                 bar.unit = "step"

@@ -56,10 +56,10 @@ class GlidePipeline(GlideStages):
         for all or a list with one each. None of both: seeded from torch's global generator.
         output_type: "pil"; "np": float32 [N, H, W, 3] in [0, 1]; "pt": float32 [N, 3, H, W] in [0, 1].
         callback_on_step_end: called after each step of a batch as (pipeline, step, timestep, {"latents": x, "x0": what
-        x will come to, "stage": "base" or "upsampler"}), x and x0 [N ≤ `batch_size`, 3, H, W] in [-1, 1], x with noise;
+        x will come to, "stage": "base" or "upsampler"}), x and x0 [N ≤ 16, 3, H, W] in [-1, 1], x with noise;
         steps count on over both stages; "latents" in the dict that it returns, if any, takes x's place.
         callback_on_batch_end: called with each batch's pictures when they are done: keep them there, and nothing is
-        lost if a later one fails. Memory is bounded by the batch, not by how many pictures are asked for or their size.
+        lost if a later one fails. Batches are the smaller the larger the pictures are, so that memory is bounded.
         Raises ValueError or TypeError before any sampling; warns with PromptWarning of a prompt that is cut off.
         """
         check_picture_type(output_type)
@@ -86,7 +86,7 @@ class GlidePipeline(GlideStages):
                 callback_on_batch_end(PictureOutput(as_pictures(x, output_type), settings))
 
         steps = self.steps_in_all(steps_taken(request.steps, share), request.how["upsampler_steps"], side)
-        x = self.in_batches(request, draw, callback_on_step_end, steps, done)
+        x = self.in_batches(request, draw, callback_on_step_end, steps, done, self.rows_at_once(side))
         return PictureOutput(as_pictures(x, output_type), request.settings)
 
     def _clip_guidance(self, scale: float | None, clip: ClipModel | None) -> Layer | None:

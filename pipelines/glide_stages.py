@@ -33,7 +33,7 @@ from .base import BATCH, OnStageStep, Pipeline, Request
 
 # Of the upsampler's first noise: below 1 pictures are a little smoother. The original notebooks' "upsample_temp".
 NOISE = 0.997
-# That the upsampler sees at a time, at most: what bounds the memory of a call, however many and large its pictures.
+# Of all pictures that are drawn at once, if they are more than one: this bounds a call's memory, however many it makes.
 PIXELS = 4 * 256**2
 
 # A side in pixels -> the picture [N or 1, 3, side, side] in [-1, 1], and a mask [N or 1, 1, side, side]: 1 where it is
@@ -55,7 +55,8 @@ class GlideStages(Pipeline):
     the noise. num_inference_steps, upsampler_steps: how many, or for the second a spacing. guidance_scale, and
     guidance_interval: the lowest and the highest noise level at which it is used (see `scale_between`), None: at all.
     dynamic_threshold: the quantile at which x0 is clipped (see `dynamically_clipped`), None: at -1 and 1.
-    Raises ValueError for networks in each other's place, a noised_clip that nothing reads texts for, or such settings.
+    Raises ValueError for networks in each other's place, a noised_clip that nothing reads texts for, or settings that
+    cannot be.
     """
 
     parts = {  # noqa: RUF012
@@ -104,10 +105,7 @@ class GlideStages(Pipeline):
 
     @property
     def batch_size(self) -> int:
-        """How many samples are drawn at once."""
-        if self.upsampler is None:
-            return BATCH
-        return max(1, min(BATCH, PIXELS // self.upsampler.config["image_size"] ** 2))
+        return self.rows_at_once(self.image_size)
 
     @property
     def image_size(self) -> int:
@@ -172,6 +170,10 @@ class GlideStages(Pipeline):
                 f"{self.model_name} has no upsampler and draws {self.image_size} px, not {size}; leave the size out"
             )
         return size or self.image_size
+
+    def rows_at_once(self, size: int) -> int:
+        """How many pictures of a size are drawn in a batch."""
+        return max(1, min(BATCH, PIXELS // max(size, *self._sides(size), 1) ** 2))
 
     @property
     def _times(self) -> int:

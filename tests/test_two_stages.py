@@ -138,7 +138,7 @@ def test_large_pictures_go_through_the_upsampler_few_at_a_time(pipe, monkeypatch
             raise MemoryError
 
     with pytest.raises(MemoryError):
-        pipe("a cat", num_images_per_prompt=5, seed=0, size=16, callback_on_batch_end=keep)
+        pipe("a cat", num_images_per_prompt=5, seed=0, callback_on_batch_end=keep)
     assert done == ["0", "1", "2", "3"]
 
 
