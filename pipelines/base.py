@@ -225,12 +225,13 @@ class Pipeline(DiffusionPipeline):
         on_batch: Callable[[Tensor, list[dict[str, str]]], None] | None = None,
         rows: int | None = None,
     ) -> Tensor:
-        """The samples [N, …] that `draw` makes of `rows` (`batch_size`) of the request's at a time, under a progress bar.
+        """The samples [N, …] that `draw` makes of `rows` of the request's at a time, under a progress bar.
 
         draw: is to call its second argument after each of its steps. total: all its steps, if not `request.steps`.
         callback_on_step_end: called after each step as (pipeline, step, timestep, {"latents": x, "x0": x0,
         "stage": stage}), of the batch; "latents" in the dict that it returns, if any, takes x's place.
         on_batch: called with each batch's samples and settings when they are done.
+        rows: None: `batch_size`.
         """
         drawn, rows = [], rows or self.batch_size
         for first in range(0, len(request), rows):
