@@ -112,8 +112,9 @@ class Pipeline(DiffusionPipeline):
         device: Any = "auto",
         **settings: Any,
     ) -> Self:
-        """The pipeline of a known model, of a folder that `save_pretrained`, a training or a conversion wrote, or of one
-        original checkpoint, in eval mode. A published model is downloaded and made into a folder on first use.
+        """The pipeline of a known model, of a model folder, or of one original checkpoint, in eval mode.
+
+        A published model is downloaded, and made into a folder in the cache, on first use.
 
         dtype: a torch dtype; "auto": bfloat16 where native, else float32, whose products of matrices run through
         16-bit integers on CPUs that do these faster. device: "auto": the GPU if there is one.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
@@ -20,7 +21,7 @@ from ..weights.model_folder import converted_folder, write_model_folder
 if TYPE_CHECKING:
     import torch
 
-    from ..diffusion import GlideTokenizer
+    from ..diffusion import GlideTokenizer, GlideUNet
 
 # What a checkpoint is, by the channels that its first layer reads.
 BASE, UPSAMPLER, INPAINT_BASE, INPAINT_UPSAMPLER = (
@@ -34,7 +35,7 @@ SETS = {
     "GlideInpaintPipeline": ({INPAINT_BASE}, {INPAINT_UPSAMPLER}),
 }
 BASES = {"text-to-image": (BASE, INPAINT_BASE), "inpainting": (INPAINT_BASE,)}
-SETTINGS = {"schedule": "squaredcos_cap_v2"}
+SETTINGS = {"schedule": "squaredcos_cap_v2", "upsampler_schedule": "linear"}
 VOCABULARY = ("encoder.json", "vocab.bpe")
 
 
@@ -104,16 +105,21 @@ def recognise(path: str | os.PathLike) -> str:
 
 
 def load_checkpoint(path: Path, task: str, dtype: torch.dtype) -> dict[str, Any]:
-    """The parts that one original checkpoint makes for a task, in `dtype`: "unet" and "tokenizer".
+    """The parts that one base checkpoint makes for a task, in `dtype`: "unet" and "tokenizer". Warns of what it lacks.
 
-    Raises ValueError that says what the file is if it is no base network for this task.
+    Raises ValueError that says what the file is if it is another one.
     """
-    kind, expected = recognise(path), BASES.get(task, ())
+    kind, expected = recognise(path), BASES[task]
     if kind not in expected:
-        said = f"{expected[-1]} is" if expected else "model folder is"
-        raise ValueError(f"{path} is GLIDE's {kind}; for {task} a {said} expected")
+        raise ValueError(f"{path} is GLIDE's {kind}; for {task} a {' or '.join(expected)} is expected")
     tokenizer = find_vocabulary()
-    return {"unet": _network(path, tokenizer).to(dtype), "tokenizer": tokenizer}
+    unet = _network(path, tokenizer, dtype)
+    warnings.warn(
+        f"{path} is GLIDE's {kind} alone, which draws {unet.config['image_size']} px; "
+        "`maquette convert` makes one model of it and its upsampler",
+        stacklevel=3,
+    )
+    return {"unet": unet, "tokenizer": tokenizer}
 
 
 def find_vocabulary(files: Sequence[str | os.PathLike] | None = None) -> GlideTokenizer:
@@ -164,10 +170,11 @@ def _parts(found: Mapping[str, Path], tokenizer: GlideTokenizer) -> Iterator[tup
             "text_encoder": read_weights(found[CLIP_TEXT]),
         }
         weights = {f"{half}.{name}": value for half, each in halves.items() for name, value in each.items()}
-        yield "noised_clip", NoisedClip.from_original(weights).to(_format(weights))
+        yield "noised_clip", NoisedClip.from_original(weights, dtype=_own_format(weights))
 
 
-def _network(path: Path, tokenizer: GlideTokenizer) -> Any:
+def _network(path: Path, tokenizer: GlideTokenizer, dtype: torch.dtype | None = None) -> GlideUNet:
+    """The network of a checkpoint in `dtype`, or in its file's own. Raises ValueError if the vocabulary is not its."""
     from ..diffusion import GlideUNet
 
     weights = read_weights(path)
@@ -177,13 +184,11 @@ def _network(path: Path, tokenizer: GlideTokenizer) -> Any:
             f"{path} reads a vocabulary of {entries} entries, and the one given has {tokenizer.vocab_size}; "
             "give the one that it was trained with"
         )
-    return GlideUNet.from_original(weights).to(_format(weights))
+    return GlideUNet.from_original(weights, dtype=dtype or _own_format(weights))
 
 
-def _format(weights: Mapping[str, torch.Tensor]) -> torch.dtype:
-    """The narrowest format that holds all of them."""
+def _own_format(weights: Mapping[str, torch.Tensor]) -> torch.dtype:
+    """The narrowest that holds all of them as they are."""
     import torch
 
-    return reduce(
-        torch.promote_types, {value.dtype for value in weights.values() if value.is_floating_point()}
-    )
+    return reduce(torch.promote_types, {value.dtype for value in weights.values()})

@@ -72,18 +72,19 @@ def find_file(
                 raise ValueError(f"{url} is not the published file ({problem}); it was deleted, try again")
             with write_whole(target) as beside:
                 partial.replace(beside)
+            _mark(partial).unlink(missing_ok=True)
     return target
 
 
 def _download(url: str, partial: Path, sha256: str | None, progress: bool) -> None:
     """Bring `partial` to its end, over new connections as long as these bring something new.
 
-    Without a hash the server's own mark of the content, kept beside, tells whether the rest is of the same file.
+    Without a hash the server's own mark of the content tells whether the rest is of the same file.
     """
     import httpx
     from tqdm import tqdm
 
-    mark = partial.with_name(f".{partial.name}.etag")
+    mark = _mark(partial)
     tries = most = 0
     style: dict = {"unit": "B", "unit_scale": True, "disable": None if progress else True}
     while True:
@@ -112,6 +113,11 @@ def _download(url: str, partial: Path, sha256: str | None, progress: bool) -> No
             if tries == TRIES:
                 raise
             time.sleep(PAUSE)
+
+
+def _mark(partial: Path) -> Path:
+    """Where the server's mark, its ETag, of what was begun is kept."""
+    return partial.with_name(f".{partial.name}.etag")
 
 
 def _wrong(path: Path, sha256: str | None) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,7 @@ def load_part(kind: Any, folder: Path, dtype: Any) -> Any:
 def write_model_folder(
     folder: str | os.PathLike,
     pipeline: str,
-    parts: Mapping[str, Any] | Iterable[tuple[str, Any]],
+    parts: Mapping[str, Any] | Iterator[tuple[str, Any]],
     settings: Mapping[str, Any],
 ) -> None:
     """Write a whole model folder, in place of the model that may lie there.
@@ -85,13 +85,14 @@ def write_model_folder(
     Raises FileExistsError, and touches nothing, if there is something else in `folder`.
     """
     folder = Path(folder).absolute()
-    if folder.is_file() or folder.is_dir() and any(folder.iterdir()) and not (folder / INDEX).is_file():
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / INDEX).is_file()):
         raise FileExistsError(f"{folder} holds something else than a model; give a new folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
+    pairs = parts if isinstance(parts, Iterator) else parts.items()
     index: dict[str, Any] = {"_class_name": pipeline, **settings}
     with write_whole(folder) as beside:
         beside.mkdir()
-        for name, part in parts.items() if isinstance(parts, Mapping) else parts:
+        for name, part in pairs:
             index[name] = [type(part).__module__, type(part).__name__]
             if hasattr(part, "save_pretrained"):
                 part.save_pretrained(beside / name)
