@@ -163,6 +163,7 @@ def _parts(found: Mapping[str, Path], tokenizer: GlideTokenizer) -> Iterator[tup
         elif kind in (UPSAMPLER, INPAINT_UPSAMPLER):
             yield "upsampler", _network(path, tokenizer)
     if CLIP_IMAGE in found:
+        from ..clip import ClipTokenizer
         from ..diffusion import NoisedClip
 
         halves = {
@@ -170,6 +171,7 @@ def _parts(found: Mapping[str, Path], tokenizer: GlideTokenizer) -> Iterator[tup
             "text_encoder": read_weights(found[CLIP_TEXT]),
         }
         weights = {f"{half}.{name}": value for half, each in halves.items() for name, value in each.items()}
+        yield "clip_tokenizer", ClipTokenizer.openai()
         yield "noised_clip", NoisedClip.from_original(weights, dtype=_own_format(weights))
 
 
