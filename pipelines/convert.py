@@ -90,9 +90,8 @@ def recognise(path: str | os.PathLike) -> str:
     """Which of GLIDE's checkpoints a file is. Raises ValueError if it is none, and what `read_weights` raises."""
     weights = read_weights(path)
     shapes = {name: tuple(weights[name].shape) for name in weights}
-    first = shapes.get("input_blocks.0.0.weight")
-    kind = None
-    if first is not None and "token_embedding.weight" in shapes:
+    first, kind = shapes.get("input_blocks.0.0.weight", ()), None
+    if len(first) == 4 and "token_embedding.weight" in shapes:
         kind = NETWORKS.get(first[1])
     elif "blocks.input.w_voc" in shapes:
         kind = CLIP_TEXT
@@ -111,7 +110,7 @@ def load_checkpoint(path: Path, task: str, dtype: torch.dtype) -> dict[str, Any]
     """
     kind, expected = recognise(path), BASES[task]
     if kind not in expected:
-        raise ValueError(f"{path} is GLIDE's {kind}; for {task} a {' or '.join(expected)} is expected")
+        raise ValueError(f"{path} is GLIDE's {kind}; for {task} its {expected[0]} is expected")
     tokenizer = find_vocabulary()
     unet = _network(path, tokenizer, dtype)
     warnings.warn(

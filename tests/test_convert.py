@@ -195,10 +195,10 @@ def test_one_file_draws_at_64_and_says_so(originals, mirror, tmp_path, capsys, n
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("upsample.pt", "upsample.pt is GLIDE's upsampler; for text-to-image a base network or"),
+        ("upsample.pt", "upsample.pt is GLIDE's upsampler; for text-to-image its base network is expected"),
         (
             "clip_image_enc.pt",
-            "is GLIDE's noise-aware CLIP's image encoder; for text-to-image a base network",
+            "is GLIDE's noise-aware CLIP's image encoder; for text-to-image its base network is expected",
         ),
         ("vocab.bpe", "vocab.bpe is no file of weights"),
     ],
