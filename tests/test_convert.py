@@ -16,7 +16,7 @@ from maquette.__main__ import main
 from maquette.clip import ClipTokenizer
 from maquette.diffusion import GlideUNet, NoisedClip
 from maquette.pipelines import GlidePipeline
-from maquette.pipelines.convert import convert, find_vocabulary, ready_model
+from maquette.pipelines.convert import SETTINGS, convert, find_vocabulary, ready_model
 from maquette.weights import find_model
 from maquette.weights.read_weights import read_weights
 from maquette.weights.table import _table
@@ -69,6 +69,11 @@ def originals(tmp_path_factory):
     merges = json.loads(MINI.tokenizer.to_str())["model"]["merges"]
     (folder / "vocab.bpe").write_text("\n".join(["#version: 0.2", *(" ".join(pair) for pair in merges)]))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def one_step_of_the_upsampler(monkeypatch):
+    monkeypatch.setitem(SETTINGS, "upsampler_steps", 1)
 
 
 @pytest.fixture
