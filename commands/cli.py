@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from .classify import classify
+from .convert import convert
 from .create import create
 from .embed import embed
 from .evaluate import evaluate
@@ -16,7 +17,7 @@ from .toybox import toybox
 from .train import train
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help="Words to pictures to 3D.")
-for command in (create, classify, embed, evaluate, search, toybox, train, models, download):
+for command in (create, classify, embed, evaluate, search, toybox, train, models, download, convert):
     app.command()(command)
 
 

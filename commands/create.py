@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..pipelines.convert import ready_model
 from ..pipelines.picture_files import check_output, free_name, named_by_seed, save_pictures, sheet_of
 from ..pipelines.presets import PRESETS
 from ..pipelines.request import check_drawing, check_request
-from ..weights import find_model, known_models
-from .interrupt import clean_up_on_interrupt
+from ..weights import known_models
+from .interrupt import clean_up_on_interrupt, cleaning_up_on_interrupt
 
 if TYPE_CHECKING:
     from ..pipelines.base import PictureOutput
@@ -46,7 +47,7 @@ def create(
         str | None,
         typer.Option(help="Which CLIP that is.", show_default="the model's noise-aware one, or mini"),
     ] = None,
-    model: Annotated[str, typer.Option(help="A model's name, or the folder of one.")] = "mini",
+    model: Annotated[str, typer.Option(help="A model's name, folder, or original base.pt.")] = "mini",
     best_of: Annotated[
         int | None,
         typer.Option(help="Draw so many and keep the -n that fit the words best, by mini's CLIP."),
@@ -69,9 +70,10 @@ def create(
         raise ValueError("--clip says which CLIP guides; say how far as well, such as --clip-guidance 1")
     drawn = best_of or count
     check_request(prompt, drawn, seed=seed)
-    find_model(model, "text-to-image")
     check_output(output or Path.cwd() / "picture.png")
     picture = None if photo is None else _opened(photo)
+    with cleaning_up_on_interrupt():
+        ready_model(model, "text-to-image")
     _hint(model, prompt)
 
     typer.echo(f"loading {model} …", err=True)

@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
+from ..pipelines.convert import ready_model
 from ..weights import cached_path, find_model, find_weights, known_models, model_entry
+from ..weights.model_folder import converted_folder
 from .interrupt import clean_up_on_interrupt
 
 HEADINGS = ("NAME", "TASKS", "SIZE", "HERE", "WHERE")
@@ -35,11 +37,12 @@ def download(
             typer.echo(find_open_clip(name)[0])
             return
     entry = model_entry(name)
-    if "files" not in entry:
+    if "files" not in entry or entry.get("converted"):
         for task in entry["tasks"]:
-            typer.echo(find_model(name, task))
-    for part in entry.get("files", {}):
-        typer.echo(find_weights(name, part))
+            typer.echo(ready_model(name, task))
+    else:
+        for part in entry["files"]:
+            typer.echo(find_weights(name, part))
 
 
 def _row(name: str, entry: dict) -> tuple[str, str, str, str, str]:
@@ -48,14 +51,19 @@ def _row(name: str, entry: dict) -> tuple[str, str, str, str, str]:
         folders = [find_model(name, task) for task in entry["tasks"]]
         size = sum(path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file())
         return name, tasks, _megabytes(size / 1e6), "yes", str(folders[0].parent)
-    files = list(entry["files"].values())
-    places = [cached_path(one["url"], one["sha256"]) for one in files]
-    here = sum(place.is_file() for place in places)
-    begun = sum(_size(place.with_name(f"{place.name}.partial")) for place in places) / 1e6
-    size = _megabytes(sum(one["megabytes"] for one in files))
-    if here == len(files):
+    files = [entry["files"][part] for needed in entry["tasks"].values() for part in needed]
+    kept = [cached_path(one["url"], one["sha256"]) for one in files]
+    begun = sum(_size(place.with_name(f"{place.name}.partial")) for place in kept) / 1e6
+    # Where nothing says how large a file is: its weights take two bytes each, or four.
+    least, most = (
+        sum(one.get("megabytes", width * one.get("parameters", 0)) for one in files) for width in (2, 4)
+    )
+    size = _megabytes(most) if least == most else f"{least:,.0f} to {_megabytes(most)}"
+    places = [converted_folder(name, task) for task in entry["tasks"]] if entry.get("converted") else kept
+    here = sum(place.exists() for place in places)
+    if here == len(places):
         return name, tasks, size, "yes", ", ".join(str(place) for place in places)
-    said = f"{here} of {len(files)}" if here else _megabytes(begun) if begun else "no"
+    said = f"{here} of {len(places)}" if here else _megabytes(begun) if begun else "no"
     return name, tasks, size, said, entry["source"]
 
 

@@ -81,8 +81,13 @@ class GlideUNet(UNet):
         self.transformer_proj = nn.Linear(xf_width, 4 * model_channels)
 
     @classmethod
-    def from_original(cls, state_dict: dict[str, Tensor], config: dict | None = None) -> "GlideUNet":
-        """The network of a published GLIDE checkpoint, float32, in eval mode.
+    def from_original(
+        cls,
+        state_dict: dict[str, Tensor],
+        config: dict | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> "GlideUNet":
+        """The network of a published GLIDE checkpoint, in `dtype`, in eval mode.
 
         state_dict: the original's keys. config: what shapes cannot tell (image_size, dropout, num_heads,
         num_head_channels, xf_heads), in the original's vocabulary; what shapes tell is taken from them. Raises
@@ -93,7 +98,7 @@ class GlideUNet(UNet):
         with torch.device("meta"):
             net = cls(**{**_layout(state_dict), **{key: config[key] for key in _FREE if key in config}})
         flat = {key: value.squeeze(-1) if value.dim() == 3 else value for key, value in state_dict.items()}
-        return load_original(net, flat)
+        return load_original(net, flat, dtype)
 
     def encode_text(
         self, tokens: Tensor | None = None, mask: Tensor | None = None, text_states: Tensor | None = None

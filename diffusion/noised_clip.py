@@ -103,8 +103,13 @@ class NoisedClip(ModelMixin, ConfigMixin):
         self.image_encoder = Encoder(first, n_xf_blocks_image, width, n_head_image, n_embd, causal=False)
 
     @classmethod
-    def from_original(cls, state_dict: dict[str, Tensor], config: dict | None = None) -> "NoisedClip":
-        """The network of GLIDE's two published files, float32, in eval mode.
+    def from_original(
+        cls,
+        state_dict: dict[str, Tensor],
+        config: dict | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> "NoisedClip":
+        """The network of GLIDE's two published files, in `dtype`, in eval mode.
 
         state_dict: their keys, prefixed `text_encoder.` and `image_encoder.`. config: what shapes cannot tell
         (head sizes, logit_scale), in the original's vocabulary. Raises ValueError naming up to five missing,
@@ -114,7 +119,7 @@ class NoisedClip(ModelMixin, ConfigMixin):
         check_config_keys(config, signature(cls.__init__).parameters)
         with torch.device("meta"):
             net = cls(**{**_read_off(state_dict, config), **config})
-        return load_original(net, _renamed(state_dict))
+        return load_original(net, _renamed(state_dict), dtype)
 
     def encode_text(self, tokens: Tensor, lengths: Tensor) -> Tensor:
         """Unnormalised embeddings [N, n_embd] of tokens [N, max_text_len], the first `lengths` [N] of them text."""

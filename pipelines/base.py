@@ -22,7 +22,8 @@ from torch import Tensor
 
 from ..layers import prepare
 from ..layers.precision import best_device, best_dtype
-from ..weights.model_folder import INDEX, find_model, load_part, write_model_folder
+from ..weights.model_folder import INDEX, load_part, write_model_folder
+from .convert import load_checkpoint, ready_model
 from .request import PromptWarning, check_request
 
 if TYPE_CHECKING:
@@ -111,23 +112,29 @@ class Pipeline(DiffusionPipeline):
         device: Any = "auto",
         **settings: Any,
     ) -> Self:
-        """The pipeline of a known model, or of a folder that `save_pretrained` or a training wrote, in eval mode.
+        """The pipeline of a known model, of a model folder, or of one original checkpoint, in eval mode.
+
+        A published model is downloaded, and made into a folder in the cache, on first use.
 
         dtype: a torch dtype; "auto": bfloat16 where native, else float32, whose products of matrices run through
         16-bit integers on CPUs that do these faster. device: "auto": the GPU if there is one.
         settings: to use in place of the folder's, such as sampler="ddim".
-        Raises ValueError for an unknown name or setting, FileNotFoundError for what is no model's folder.
+        Raises ValueError for an unknown name or setting or a checkpoint of another kind, FileNotFoundError for what is
+        no model's folder.
         """
         dtype = settings.pop("torch_dtype", dtype)
         known = [name for name in signature(cls).parameters if name not in cls.parts]
         if unknown := sorted(set(settings) - set(known)):
             raise ValueError(f"unknown setting {unknown[0]!r}; known are {', '.join(known)}")
-        folder = find_model(pretrained_model_name_or_path, cls.task)
-        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        place = ready_model(pretrained_model_name_or_path, cls.task)
         device = best_device() if device == "auto" else torch.device(device)
         approximate = dtype == "auto"
         dtype = best_dtype(device) if dtype == "auto" else dtype
-        parts = cls._load_parts(folder, index, dtype)
+        if place.is_file():
+            index, parts = {}, load_checkpoint(place, cls.task, dtype)
+        else:
+            index = json.loads((place / INDEX).read_text(encoding="utf-8"))
+            parts = cls._load_parts(place, index, dtype)
         pipe = cls(**parts, **{name: index[name] for name in known if name in index} | settings).to(device)
         pipe.model_name = os.fspath(pretrained_model_name_or_path)
         for part in parts.values():

@@ -1,4 +1,4 @@
-"""A real HTTP server on loopback that serves one file, as badly as a test asks it to."""
+"""A real HTTP server on loopback that serves files as badly as a test asks it to."""
 
 import contextlib
 import threading
@@ -9,7 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 class Loopback(ThreadingHTTPServer):
     """Answers each request with the next of `faults`, and properly when there are none left.
 
-    A fault is a function of the handler that answers in its own way, such as `cut(1000)`.
+    A fault is a function of the handler that answers in its own way, such as `cut(1000)`. It serves one file, or those
+    in `files` by their names.
     requests: the headers of each request; sent: bytes of content put on the wire.
     """
 
@@ -18,6 +19,7 @@ class Loopback(ThreadingHTTPServer):
     def __init__(self, content: bytes):
         super().__init__(("127.0.0.1", 0), Handler)
         self.content, self.etag, self.ranges = content, '"one"', True
+        self.files: dict[str, bytes] = {}
         self.faults: list[Callable[[Handler], None]] = []
         self.requests: list = []
         self.sent = 0
@@ -51,7 +53,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def head(self, status=None, length=None) -> bytes:
         """Send the headers; returns the content that is to follow."""
-        content, start = self.server.content, 0
+        content, start = self.server.files.get(self.path.rpartition("/")[2], self.server.content), 0
         asked = self.headers.get("Range") if self.server.ranges else None
         if asked and self.headers.get("If-Range", self.server.etag) == self.server.etag:
             start = int(asked.removeprefix("bytes=").rstrip("-"))

@@ -92,10 +92,26 @@ def test_what_passes_is_waited_out(server, faults, ranges, sha256):
     assert not server.faults
 
 
-def test_without_a_hash_nothing_is_resumed(server):
-    server.faults = [cut(1000)]
+def test_without_a_hash_the_servers_mark_tells_what_can_be_resumed(server):
+    def other(handler):
+        server.content, server.etag = CONTENT, '"other"'
+        cut(2000)(handler)
+
+    def unmarked(handler):
+        server.etag = None
+        cut(3000)(handler)
+
+    server.content = b"an older file" * 1000
+    server.faults = [cut(1000), other, cut(500), unmarked]
     assert fetch(server, None).read_bytes() == CONTENT
-    assert server.requests[1].get("Range") is None
+    ranges = [(one.get("Range"), one.get("If-Range")) for one in server.requests]
+    assert ranges == [
+        (None, None),
+        ("bytes=1000-", '"one"'),
+        ("bytes=2000-", '"other"'),
+        ("bytes=2500-", '"other"'),
+        (None, None),
+    ]
 
 
 @pytest.mark.parametrize("old", [CONTENT, CONTENT[:1000], b""])

@@ -66,26 +66,34 @@ def find_file(
     with FileLock(target.with_name(f".{target.name}.lock")):
         if not target.is_file():
             partial = target.with_name(f"{target.name}.partial")
-            _download(url, partial, sha256 is not None, progress)
+            _download(url, partial, sha256, progress)
             if problem := _wrong(partial, sha256):
                 partial.unlink()
                 raise ValueError(f"{url} is not the published file ({problem}); it was deleted, try again")
             with write_whole(target) as beside:
                 partial.replace(beside)
+            _mark(partial).unlink(missing_ok=True)
     return target
 
 
-def _download(url: str, partial: Path, resume: bool, progress: bool) -> None:
-    """Bring `partial` to its end, over new connections as long as these bring something new."""
+def _download(url: str, partial: Path, sha256: str | None, progress: bool) -> None:
+    """Bring `partial` to its end, over new connections as long as these bring something new.
+
+    Without a hash the server's own mark of the content tells whether the rest is of the same file.
+    """
     import httpx
     from tqdm import tqdm
 
+    mark = _mark(partial)
     tries = most = 0
     style: dict = {"unit": "B", "unit_scale": True, "disable": None if progress else True}
     while True:
         have = partial.stat().st_size if partial.exists() else 0
         tries, most = (1, have) if have > most else (tries + 1, most)
-        headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={have}-"} if resume and have else {})}
+        same = mark.read_text() if sha256 is None and mark.exists() else ""
+        headers = {"Accept-Encoding": "identity"}
+        if have and (sha256 or same):
+            headers |= {"Range": f"bytes={have}-", **({"If-Range": same} if same else {})}
         try:
             with httpx.stream("GET", url, headers=headers, timeout=TIMEOUT, follow_redirects=True) as answer:
                 if answer.status_code == 416 and have:  # nothing comes after what is there
@@ -95,6 +103,8 @@ def _download(url: str, partial: Path, resume: bool, progress: bool) -> None:
                 total = have + int(answer.headers.get("Content-Length", 0))
                 bar = tqdm(desc=partial.stem, total=total, initial=have, **style)
                 with bar, partial.open("ab" if have else "wb") as file:
+                    if sha256 is None and not have:
+                        mark.write_text(answer.headers.get("ETag", ""))
                     for chunk in answer.iter_bytes():
                         file.write(chunk)
                         bar.update(len(chunk))
@@ -105,13 +115,20 @@ def _download(url: str, partial: Path, resume: bool, progress: bool) -> None:
             time.sleep(PAUSE)
 
 
+def _mark(partial: Path) -> Path:
+    """Where the server's mark, its ETag, of what was begun is kept."""
+    return partial.with_name(f".{partial.name}.etag")
+
+
 def _wrong(path: Path, sha256: str | None) -> str:
     """What is wrong with the content of a file, if anything."""
+    if sha256 is None:
+        return ""
     found = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):
             found.update(chunk)
-    right = sha256 is None or found.hexdigest().startswith(sha256.lower())
+    right = found.hexdigest().startswith(sha256.lower())
     return "" if right else f"its SHA-256 is {found.hexdigest()}, expected {sha256}"
 
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from .download import cache_folder
 from .table import HERE, known_models, nearest
 from .write_whole import write_whole
 
@@ -24,10 +25,13 @@ def find_folder(model: str | os.PathLike, task: str) -> Path | None:
     Raises FileNotFoundError for a folder that is not a model's.
     """
     name = os.fspath(model)
-    bundled = known_models(task).get(name, {}).get("tasks", {}).get(task)
-    if isinstance(bundled, str):
-        return HERE / bundled
-    if bundled or not os.path.isdir(name):
+    entry = known_models(task).get(name)
+    if entry is not None:
+        bundled, converted = entry["tasks"][task], converted_folder(name, task)
+        if isinstance(bundled, str):
+            return HERE / bundled
+        return converted if entry.get("converted") and converted.is_dir() else None
+    if not os.path.isdir(name):
         return None
     if not os.path.isfile(os.path.join(name, INDEX)):
         raise FileNotFoundError(f"{name} is not a model's folder: it has no {INDEX}; give one that has")
@@ -40,12 +44,23 @@ def find_model(model: str | os.PathLike, task: str) -> Path:
     if folder is not None:
         return folder
     name, known = os.fspath(model), known_models(task)
+    if name in known:
+        raise FileNotFoundError(f"{name} is not here yet; `maquette download {name}` fetches it")
+    if os.path.isfile(name):
+        raise ValueError(
+            f"{name} is a file; `maquette convert {name} --out DIR` makes the folder that is expected"
+        )
     if os.sep in name:
         raise FileNotFoundError(f"there is no model folder {name}; give the folder that holds its {INDEX}")
     raise ValueError(
         f"unknown model {name!r}{nearest(name, known)}; known are {', '.join(known)}, "
         "or give the path of a model's folder"
     )
+
+
+def converted_folder(name: str, task: str) -> Path:
+    """Where in the cache the model folder lies that is made of a published model's files on first use."""
+    return cache_folder() / f"{name}-{task}"
 
 
 def load_part(kind: Any, folder: Path, dtype: Any) -> Any:
@@ -58,25 +73,31 @@ def load_part(kind: Any, folder: Path, dtype: Any) -> Any:
 
 
 def write_model_folder(
-    folder: str | os.PathLike, pipeline: str, parts: Mapping[str, Any], settings: Mapping[str, Any]
+    folder: str | os.PathLike,
+    pipeline: str,
+    parts: Mapping[str, Any] | Iterator[tuple[str, Any]],
+    settings: Mapping[str, Any],
 ) -> None:
     """Write a whole model folder, in place of the model that may lie there.
 
-    pipeline: the name of the class that loads it. parts: name -> network or tokenizer, in their present format.
+    pipeline: the name of the class that loads it. parts: name -> network or tokenizer, in their present format; or
+    pairs of these, one asked for when the one before is written.
     Raises FileExistsError, and touches nothing, if there is something else in `folder`.
     """
     folder = Path(folder).absolute()
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / INDEX).is_file():
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / INDEX).is_file()):
         raise FileExistsError(f"{folder} holds something else than a model; give a new folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
+    pairs = parts if isinstance(parts, Iterator) else parts.items()
     index: dict[str, Any] = {"_class_name": pipeline, **settings}
     with write_whole(folder) as beside:
         beside.mkdir()
-        for name, part in parts.items():
+        for name, part in pairs:
             index[name] = [type(part).__module__, type(part).__name__]
             if hasattr(part, "save_pretrained"):
                 part.save_pretrained(beside / name)
             else:
                 (beside / name).mkdir()
                 part.save(beside / name / TOKENIZER)
+            del part  # before the next one is made
         (beside / INDEX).write_text(json.dumps(index, indent=2), encoding="utf-8")

@@ -21,8 +21,10 @@ def known_models(task: str | None = None) -> dict[str, dict[str, Any]]:
     """name -> its entry, of all models or of those for one task.
 
     "tasks": task -> what it needs: a folder beside this file (weights that ship with the package), or a list of names
-    in "files". "files": name -> "url", "sha256" (hexadecimal) and "megabytes" (10^6 bytes) of a published file;
-    "source" and "licence" say whose they are. "knows": the world the model was shown, if it is not the whole one.
+    in "files". "converted": these become a model folder in the cache, and are not loaded as they are.
+    "files": name -> "url", "sha256" (hexadecimal; null: none is published) and "megabytes" (10^6 bytes) of a published
+    file, or "parameters" (millions) if nothing says how many bytes each takes; "source" and "licence" say whose they
+    are. "knows": the world the model was shown, if it is not the whole one.
     """
     return {name: entry for name, entry in _table().items() if task is None or task in entry["tasks"]}
 

@@ -1,0 +1,33 @@
+"""`maquette convert`: original checkpoints to a model folder."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .interrupt import clean_up_on_interrupt
+
+
+def convert(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            help="GLIDE's base.pt and, if you have them, upsample.pt, clip_image_enc.pt and clip_text_enc.pt; "
+            "or base_inpaint.pt and upsample_inpaint.pt. What each file is, its weights tell.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", help="The model folder to write, for --model.", show_default=False)
+    ],
+    vocabulary: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(help="GPT-2's encoder.json and vocab.bpe.", show_default="what is here, or downloaded"),
+    ] = None,
+) -> None:
+    """Make a model folder of original checkpoints of GLIDE, and print where it is."""
+    from ..pipelines.convert import convert as convert_files
+
+    clean_up_on_interrupt()
+    convert_files(files, out, vocabulary)
+    typer.echo(out.resolve())

@@ -1,0 +1,195 @@
+"""GLIDE's original checkpoints: each recognised by its weights, several made into a model folder, a name into a model.
+
+Nothing heavy is imported before a file is read, so that a command may ask for a model first.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock
+
+from ..weights import cached_path, find_model, find_weights, known_models, read_weights
+from ..weights.model_folder import converted_folder, write_model_folder
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..diffusion import GlideTokenizer, GlideUNet
+
+# What a checkpoint is, by the channels that its first layer reads.
+BASE, UPSAMPLER, INPAINT_BASE, INPAINT_UPSAMPLER = (
+    "base network", "upsampler", "inpainting base network", "inpainting upsampler",
+)  # fmt: skip
+NETWORKS = {3: BASE, 6: UPSAMPLER, 7: INPAINT_BASE, 10: INPAINT_UPSAMPLER}
+CLIP_IMAGE, CLIP_TEXT = "noise-aware CLIP's image encoder", "noise-aware CLIP's text encoder"
+# The sets that make a model: what must be there, what may be, and the pipeline that loads it.
+SETS = {
+    "GlidePipeline": ({BASE}, {UPSAMPLER, CLIP_IMAGE, CLIP_TEXT}),
+    "GlideInpaintPipeline": ({INPAINT_BASE}, {INPAINT_UPSAMPLER}),
+}
+BASES = {"text-to-image": (BASE, INPAINT_BASE), "inpainting": (INPAINT_BASE,)}
+SETTINGS = {"schedule": "squaredcos_cap_v2", "upsampler_schedule": "linear"}
+VOCABULARY = ("encoder.json", "vocab.bpe")
+
+
+def ready_model(model: str | os.PathLike, task: str, *, progress: bool = True) -> Path:
+    """The model folder, or the file of weights, that a name or a path stands for, ready to load.
+
+    A published model is downloaded and made into a folder in the cache on first use; several processes that ask at once
+    do it once. Raises what `find_model`, `find_weights` and `convert` raise.
+    """
+    name = os.fspath(model)
+    entry = known_models(task).get(name)
+    if entry is None and os.path.isfile(name):
+        return Path(name)
+    if entry is None or not entry.get("converted"):
+        return find_model(name, task)
+    folder = converted_folder(name, task)
+    if not folder.is_dir():
+        files = [find_weights(name, part, progress=progress) for part in entry["tasks"][task]]
+        vocabulary = [find_weights(name, part, progress=progress) for part in VOCABULARY]
+        with FileLock(folder.with_name(f".{folder.name}.lock")):
+            for killed in folder.parent.glob(f".{folder.name}.*.partial"):
+                shutil.rmtree(killed)
+            if not folder.is_dir():
+                convert(files, folder, vocabulary)
+    return folder
+
+
+def convert(
+    files: Sequence[str | os.PathLike],
+    folder: str | os.PathLike,
+    vocabulary: Sequence[str | os.PathLike] | None = None,
+) -> None:
+    """Make a model folder of GLIDE's original checkpoints, whole or not at all, weights in the files' own format.
+
+    files: a base network and, if there are any, its upsampler and both encoders of the noise-aware CLIP, in any order.
+    vocabulary: GPT-2's encoder.json and vocab.bpe; None: those of `find_vocabulary`.
+    Raises ValueError for a file that is none of these or a set that is no model, and what `read_weights` and
+    `write_model_folder` raise. No more than one network is in memory at a time.
+    """
+    found: dict[str, Path] = {}
+    for path in map(Path, files):
+        kind = recognise(path)
+        if kind in found:
+            raise ValueError(f"{found[kind]} and {path} are both GLIDE's {kind}; give one")
+        found[kind] = path
+    pipeline = _pipeline(found)
+    tokenizer = find_vocabulary(vocabulary)
+    write_model_folder(folder, pipeline, _parts(found, tokenizer), SETTINGS)
+
+
+def recognise(path: str | os.PathLike) -> str:
+    """Which of GLIDE's checkpoints a file is. Raises ValueError if it is none, and what `read_weights` raises."""
+    weights = read_weights(path)
+    shapes = {name: tuple(weights[name].shape) for name in weights}
+    first, kind = shapes.get("input_blocks.0.0.weight", ()), None
+    if len(first) == 4 and "token_embedding.weight" in shapes:
+        kind = NETWORKS.get(first[1])
+    elif "blocks.input.w_voc" in shapes:
+        kind = CLIP_TEXT
+    elif "blocks.input.patch_proj" in shapes:
+        kind = CLIP_IMAGE
+    if kind is None:
+        *others, last = [*NETWORKS.values(), CLIP_IMAGE, CLIP_TEXT]
+        raise ValueError(f"{path} is not one of GLIDE's checkpoints: {', '.join(others)} or {last}")
+    return kind
+
+
+def load_checkpoint(path: Path, task: str, dtype: torch.dtype) -> dict[str, Any]:
+    """The parts that one base checkpoint makes for a task, in `dtype`: "unet" and "tokenizer". Warns of what it lacks.
+
+    Raises ValueError that says what the file is if it is another one.
+    """
+    kind, expected = recognise(path), BASES[task]
+    if kind not in expected:
+        raise ValueError(f"{path} is GLIDE's {kind}; for {task} its {expected[0]} is expected")
+    tokenizer = find_vocabulary()
+    unet = _network(path, tokenizer, dtype)
+    warnings.warn(
+        f"{path} is GLIDE's {kind} alone, which draws {unet.config['image_size']} px; "
+        "`maquette convert` makes one model of it and its upsampler",
+        stacklevel=3,
+    )
+    return {"unet": unet, "tokenizer": tokenizer}
+
+
+def find_vocabulary(files: Sequence[str | os.PathLike] | None = None) -> GlideTokenizer:
+    """GLIDE's tokenizer: of GPT-2's encoder.json and vocab.bpe, in this order, or else of what is here of them.
+
+    It is looked for where `maquette` keeps it and in the Hub's cache as `gpt2`; else it is downloaded.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    from ..diffusion import GlideTokenizer
+
+    if files is not None:
+        return GlideTokenizer.from_files(*files)
+    published = [known_models()["glide"]["files"][name] for name in VOCABULARY]
+    if not all(cached_path(one["url"], one["sha256"]).is_file() for one in published):
+        for repository in ("openai-community/gpt2", "gpt2"):
+            found = try_to_load_from_cache(repository, "tokenizer.json")
+            if isinstance(found, str):
+                return GlideTokenizer.from_file(found)
+    return GlideTokenizer.from_files(*(find_weights("glide", name) for name in VOCABULARY))
+
+
+def _pipeline(found: Mapping[str, Path]) -> str:
+    """The class that loads these checkpoints together. Raises ValueError if none does."""
+    for pipeline, (needed, optional) in SETS.items():
+        if needed <= found.keys() <= needed | optional and (CLIP_IMAGE in found) == (CLIP_TEXT in found):
+            return pipeline
+    given = " and ".join(f"{path} (GLIDE's {kind})" for kind, path in found.items())
+    raise ValueError(
+        f"{given or 'no files'} make no model; expected a base network, inpainting or not, with an upsampler of the "
+        "same sort or none, and for one that does not inpaint both of the noise-aware CLIP's encoders or none"
+    )
+
+
+def _parts(found: Mapping[str, Path], tokenizer: GlideTokenizer) -> Iterator[tuple[str, Any]]:
+    """The parts of a model folder, each made when it is asked for, in the format of its file."""
+    yield "tokenizer", tokenizer
+    for kind, path in found.items():
+        if kind in (BASE, INPAINT_BASE):
+            yield "unet", _network(path, tokenizer)
+        elif kind in (UPSAMPLER, INPAINT_UPSAMPLER):
+            yield "upsampler", _network(path, tokenizer)
+    if CLIP_IMAGE in found:
+        from ..clip import ClipTokenizer
+        from ..diffusion import NoisedClip
+
+        halves = {
+            "image_encoder": read_weights(found[CLIP_IMAGE]),
+            "text_encoder": read_weights(found[CLIP_TEXT]),
+        }
+        weights = {f"{half}.{name}": value for half, each in halves.items() for name, value in each.items()}
+        yield "clip_tokenizer", ClipTokenizer.openai()
+        yield "noised_clip", NoisedClip.from_original(weights, dtype=_own_format(weights))
+
+
+def _network(path: Path, tokenizer: GlideTokenizer, dtype: torch.dtype | None = None) -> GlideUNet:
+    """The network of a checkpoint in `dtype`, or in its file's own. Raises ValueError if the vocabulary is not its."""
+    from ..diffusion import GlideUNet
+
+    weights = read_weights(path)
+    entries = len(weights["token_embedding.weight"])
+    if entries != tokenizer.vocab_size:
+        raise ValueError(
+            f"{path} reads a vocabulary of {entries} entries, and the one given has {tokenizer.vocab_size}; "
+            "give the one that it was trained with"
+        )
+    return GlideUNet.from_original(weights, dtype=dtype or _own_format(weights))
+
+
+def _own_format(weights: Mapping[str, torch.Tensor]) -> torch.dtype:
+    """The narrowest that holds all of them as they are."""
+    import torch
+
+    return reduce(torch.promote_types, {value.dtype for value in weights.values()})
