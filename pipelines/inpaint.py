@@ -45,7 +45,7 @@ class GlideInpaintPipeline(GlidePipeline):
         output_type: str = "pil",
         callback_on_step_end: Callback | None = None,
     ) -> PictureOutput:
-        """The photo with its hole painted as a prompt, or each of several, says: `.images`; what made each: `.settings`.
+        """The photo with its hole painted as a prompt, or each of several, says, as `.images`; `.settings`: what made each.
 
         image: a photo of at least 64 px a side, any mode. mask: a picture of the same proportions, as in diffusers:
         white where to paint, black where the photo stays, grey where both are mixed; values within 8 of black or white
@@ -92,9 +92,9 @@ class GlideInpaintPipeline(GlidePipeline):
 def known_pixels(square: Square, side: int) -> tuple[Tensor, Tensor]:
     """What a network of `side` px sees of a square: its known pixels [1, 3, side, side] in [-1, 1], 0 elsewhere, and
     where they are, [1, 1, side, side]: 1 where nothing below a pixel is to be painted, else 0."""
-    picture = Image.fromarray(square.pixels).resize((side, side), Image.Resampling.BICUBIC)
-    x = rearrange(torch.from_numpy(np.array(picture)), "h w c -> 1 c h w").float() / 127.5 - 1
-    hole = torch.from_numpy(square.hole)[None, None]
+    picture = np.asarray(square.picture.resize((side, side), Image.Resampling.BICUBIC), np.float32)
+    x = rearrange(torch.from_numpy(picture / 127.5 - 1), "h w c -> 1 c h w")
+    hole = torch.from_numpy(square.weight > 0)[None, None].float()
     mask = (F.adaptive_max_pool2d(hole, side) == 0).float()
     return x * mask, mask
 

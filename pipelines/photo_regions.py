@@ -8,35 +8,35 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageChops
 
 from ..clip.preprocess import to_8_bits, to_rgb, upright
 
 SMALLEST = 64
 # A mask stored as a JPEG is nowhere quite black or white.
-NEARLY = 8 / 255
+NEARLY = 8
 
 
 @dataclass(frozen=True)
 class MaskedPhoto:
-    """pixels: uint8 [H, W, 3]. hole: float32 [H, W], 0 where they stay, 1 where they are painted anew, or in between."""
+    """picture: RGB. known: of its size, mode L, 255 where its pixels stay, 0 where they are painted anew, or between."""
 
-    pixels: np.ndarray
-    hole: np.ndarray
+    picture: Image.Image
+    known: Image.Image
 
 
 @dataclass(frozen=True)
 class Square:
-    """A square part of a photo, from pixel (left, top) on; it may reach past the photo's edges, where all is hole.
+    """A square part of a photo, from its pixel (left, top) on. What lies past the photo's edges is not known.
 
-    pixels: uint8 [side, side, 3], in the hole the nearest known pixel's colour. hole: as in MaskedPhoto.
-    weight: float32 [side, side], what the paint counts: 0 at every known pixel, rising to `hole` away from them.
+    picture: RGB, with the nearest known pixel's colour where nothing is known. known: as in MaskedPhoto.
+    weight: float32 [side, side], what the paint counts: 0 at every known pixel, rising to 1 away from them.
     """
 
     left: int
     top: int
-    pixels: np.ndarray
-    hole: np.ndarray
+    picture: Image.Image
+    known: Image.Image
     weight: np.ndarray
 
 
@@ -57,35 +57,30 @@ def mask_photo(
         raise TypeError(f"the photo must be a PIL picture, not {type(image).__name__}")
     image = upright(image)
     if min(image.size) < SMALLEST:
-        raise ValueError(
-            f"the photo has {_size(image)} pixels; it must have at least {SMALLEST} on each side"
-        )
+        raise ValueError(f"the photo has {_size(image)} pixels; each side must have at least {SMALLEST}")
     if mask is not None and box is not None:
         raise ValueError("both a mask and a box were given; give one of them")
-    margins = _margins(expand, image.size)
-    transparent = mask is None and box is None and image.has_transparency_data
-    if transparent:
-        rgba = to_8_bits(image).convert("RGBA")
-        pixels, hole = np.asarray(rgba.convert("RGB")), 255 - np.asarray(rgba.getchannel("A"))
-    else:
-        pixels = np.asarray(to_rgb(image))
-        hole = _from_mask(mask, image) if mask is not None else _from_box(box, image)
-    hole = hole.astype(np.float32) / 255
-    hole[hole <= NEARLY], hole[hole >= 1 - NEARLY] = 0, 1
-    left, top, right, bottom = margins
-    around = ((top, bottom), (left, right))
-    photo = MaskedPhoto(np.pad(pixels, (*around, (0, 0))), np.pad(hole, around, constant_values=1))
-    if not photo.hole.any():
-        if mask is not None:
-            raise ValueError("the mask is black everywhere; paint white what is to be painted anew")
+    left, top, right, bottom = _margins(expand, image)
+    picture, known = to_rgb(image), Image.new("L", image.size, 255)
+    if mask is not None:
+        known = _outside_mask(mask, image)
+    elif box is not None:
+        known.paste(0, _corners(box, image))
+    elif image.has_transparency_data:
+        transparent = to_8_bits(image).convert("RGBA")
+        picture, known = transparent.convert("RGB"), transparent.getchannel("A")
+    known = known.point([0 if v <= NEARLY else 255 if v >= 255 - NEARLY else v for v in range(256)])
+    whole = (-left, -top, image.width + right, image.height + bottom)
+    photo = MaskedPhoto(picture.crop(whole), known.crop(whole))
+    lowest, highest = photo.known.getextrema()
+    if lowest == 255:
         raise ValueError(
-            "nothing says what to paint anew: give a mask or a box, expand the photo, or make "
+            "nothing says what to paint: give a mask that is white there, or a box, expand the photo, or make "
             "that part of it transparent"
         )
-    if photo.hole.all():
+    if highest != 255:
         raise ValueError(
-            "nothing of the photo would stay as it is; a mask must be black, and a photo without one "
-            "opaque, where the photo is to stay"
+            "nothing of the photo would stay; a mask must be black, and a photo without one opaque, where it is to stay"
         )
     return photo
 
@@ -93,67 +88,53 @@ def mask_photo(
 def cut_square(photo: MaskedPhoto, least: int) -> Square:
     """The square in which to paint a photo's hole, with known pixels beside it.
 
-    least: pixels of a side below which nothing is gained: what the networks make.
+    least: the pixels of a side that the networks make: a smaller square would gain nothing.
     """
     from scipy.ndimage import distance_transform_edt
 
-    left, top, side = square_around(photo.hole, least)
-    height, width = photo.hole.shape
-    inside = slice(max(top, 0), top + side), slice(max(left, 0), left + side)
-    outside = (
-        (max(-top, 0), max(top + side - height, 0)),
-        (max(-left, 0), max(left + side - width, 0)),
-    )
-    pixels = np.pad(photo.pixels[inside], (*outside, (0, 0)))
-    hole = np.pad(photo.hole[inside], outside, constant_values=1)
-    distance, nearest = distance_transform_edt(hole > 0, return_indices=True)
+    hole = ImageChops.invert(photo.known).getbbox()
+    left, top, side = square_around(hole, photo.picture.size, least)
+    # Past the photo's edges a crop is 0: not known.
+    corners = (left, top, left + side, top + side)
+    known, pixels = photo.known.crop(corners), np.array(photo.picture.crop(corners))
+    share = np.asarray(known, np.float32) / 255
+    distance, nearest = distance_transform_edt(share < 1, return_indices=True)
     # What was in the hole must show neither to the networks nor in the seam, which is a base network's pixel wide.
-    pixels[hole == 1] = pixels[tuple(nearest[:, hole == 1])]
+    pixels[share == 0] = pixels[tuple(nearest[:, share == 0])]
     seam = max(1, round(side / 64))
-    weight = np.minimum(hole, distance / (seam + 1)).astype(np.float32)
-    return Square(left, top, pixels, hole, weight)
+    weight = np.minimum(1 - share, distance / (seam + 1)).astype(np.float32)
+    return Square(left, top, Image.fromarray(pixels), known, weight)
 
 
-def square_around(hole: np.ndarray, least: int) -> tuple[int, int, int]:
-    """(left, top, side) of a square around all of `hole` [H, W] that is not 0.
+def square_around(
+    hole: tuple[int, int, int, int], size: tuple[int, int], least: int
+) -> tuple[int, int, int]:
+    """(left, top, side) of a square around a hole (left, top, right, bottom) in a photo of `size` (width, height).
 
-    The hole's longer side is at most half the square's, as far as the photo's shorter side goes, and two thirds as far
-    as its longer one does. The square lies within the photo where it fits and in its middle where it does not.
+    The hole's longer side is at most half the square's, as far as the photo's shorter side goes, and at most two thirds
+    as far as its longer one does. The square lies within the photo where it fits, and in its middle where it does not.
     """
-    height, width = hole.shape
-    spans = [np.flatnonzero(hole.any(axis)) for axis in (0, 1)]
-    longest = max(int(span[-1] - span[0]) + 1 for span in spans)
-    side = min(max(least, 2 * longest), max(min(width, height), -(-3 * longest // 2)), max(width, height))
+    longest = max(hole[2] - hole[0], hole[3] - hole[1])
+    side = min(max(least, 2 * longest), max(min(size), -(-3 * longest // 2)), max(size))
     left, top = (
-        (size - side) // 2
-        if side > size
-        else min(max(int(span[0] + span[-1] + 1 - side) // 2, 0), size - side)
-        for span, size in zip(spans, (width, height), strict=True)
+        (length - side) // 2 if side > length else min(max((low + high - side) // 2, 0), length - side)
+        for low, high, length in zip(hole[:2], hole[2:], size, strict=True)
     )
     return left, top, side
 
 
 def paste(photo: MaskedPhoto, square: Square, painted: Image.Image) -> Image.Image:
-    """The photo with a painted square, of any size, in its hole; every pixel where `hole` is 0 is the photo's own."""
-    side = len(square.hole)
-    painted = painted.resize((side, side), Image.Resampling.BICUBIC)
+    """The photo with a painted square, of any size, in its hole; every known pixel is the photo's own, bit for bit."""
     weight = square.weight[..., None]
-    mixed = np.rint(square.pixels * (1 - weight) + np.asarray(painted) * weight).astype(np.uint8)
-    height, width = photo.hole.shape
-    rows, columns = (
-        slice(max(start, 0), min(start + side, size))
-        for start, size in ((square.top, height), (square.left, width))
-    )
-    within = mixed[
-        rows.start - square.top : rows.stop - square.top,
-        columns.start - square.left : columns.stop - square.left,
-    ]
-    pixels = photo.pixels.copy()
-    pixels[rows, columns] = np.where(photo.hole[rows, columns, None] > 0, within, pixels[rows, columns])
-    return Image.fromarray(pixels)
+    paint = np.asarray(painted.resize(square.picture.size, Image.Resampling.BICUBIC))
+    mixed = np.asarray(square.picture) * (1 - weight) + paint * weight
+    picture = photo.picture.copy()
+    hole = Image.fromarray(square.weight > 0)
+    picture.paste(Image.fromarray(np.rint(mixed).astype(np.uint8)), (square.left, square.top), hole)
+    return picture
 
 
-def _from_mask(mask: Image.Image, image: Image.Image) -> np.ndarray:
+def _outside_mask(mask: Image.Image, image: Image.Image) -> Image.Image:
     if not isinstance(mask, Image.Image):
         raise TypeError(f"the mask must be a PIL picture, not {type(mask).__name__}")
     mask = to_rgb(upright(mask)).convert("L")
@@ -162,33 +143,30 @@ def _from_mask(mask: Image.Image, image: Image.Image) -> np.ndarray:
         raise ValueError(
             f"the mask has {_size(mask)} pixels and the photo {_size(image)}; their proportions must be the same"
         )
-    return np.asarray(mask.resize(image.size, Image.Resampling.BILINEAR))
+    return ImageChops.invert(mask.resize(image.size, Image.Resampling.BILINEAR))
 
 
-def _from_box(box: Sequence[int] | None, image: Image.Image) -> np.ndarray:
-    hole = np.zeros((image.height, image.width), np.uint8)
-    if box is not None:
-        numbers = _whole_numbers(box)
-        if len(numbers) != 4 or min(numbers[2:]) < 1:
-            raise ValueError(
-                f"a box is x, y, width and height in whole pixels, such as (10, 20, 64, 48), not {box!r}"
-            )
-        x, y, w, h = numbers
-        if x < 0 or y < 0 or x + w > image.width or y + h > image.height:
-            raise ValueError(
-                f"the box from ({x}, {y}) to ({x + w}, {y + h}) reaches out of the photo of {_size(image)} pixels"
-            )
-        hole[y : y + h, x : x + w] = 255
-    return hole
+def _corners(box: Sequence[int], image: Image.Image) -> tuple[int, int, int, int]:
+    numbers = _whole_numbers(box)
+    if len(numbers) != 4 or min(numbers[2:]) < 1:
+        raise ValueError(
+            f"a box is x, y, width and height in whole pixels, such as (10, 20, 64, 48), not {box!r}"
+        )
+    left, top, right, bottom = *numbers[:2], numbers[0] + numbers[2], numbers[1] + numbers[3]
+    if left < 0 or top < 0 or right > image.width or bottom > image.height:
+        raise ValueError(
+            f"the box from ({left}, {top}) to ({right}, {bottom}) reaches out of the photo of {_size(image)} pixels"
+        )
+    return left, top, right, bottom
 
 
-def _margins(expand: Any, size: tuple[int, int]) -> list[int]:
+def _margins(expand: int | Sequence[int], image: Image.Image) -> list[int]:
     numbers = _whole_numbers(expand if isinstance(expand, Sequence) else [expand] * 4)
     if len(numbers) != 4 or min(numbers) < 0:
         raise ValueError(
             f"expand must be pixels to add, one number or left, top, right and bottom, not {expand!r}"
         )
-    width, height = size[0] + numbers[0] + numbers[2], size[1] + numbers[1] + numbers[3]
+    width, height = image.width + numbers[0] + numbers[2], image.height + numbers[1] + numbers[3]
     if Image.MAX_IMAGE_PIXELS and width * height > Image.MAX_IMAGE_PIXELS:
         raise ValueError(
             f"expanded the photo would have {width} × {height} pixels, more than {Image.MAX_IMAGE_PIXELS:,}"
