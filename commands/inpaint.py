@@ -1,14 +1,20 @@
 """`maquette inpaint`: a part of a photo painted anew, or what lies past its edges."""
 
+from __future__ import annotations
+
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..pipelines.picture_files import check_output, free_name, save_drawn
+from ..pipelines.picture_files import check_output, free_name, save_drawn, save_pictures, sheet_of
+from ..pipelines.presets import PRESETS, check_preset
 from ..pipelines.request import check_request
 from ..weights import find_model
 from .interrupt import clean_up_on_interrupt
+
+if TYPE_CHECKING:
+    from ..pipelines.base import PictureOutput
 
 
 def inpaint(
@@ -21,10 +27,15 @@ def inpaint(
         str | None, typer.Option(metavar="X,Y,W,H", help="Where to paint, in pixels, in place of a mask.")
     ] = None,
     expand: Annotated[
-        str, typer.Option(metavar="N|L,T,R,B", help="Pixels to add and paint: on all sides, or on each.")
-    ] = "0",
+        str | None,
+        typer.Option(metavar="N|L,T,R,B", help="Pixels to add and paint on every side, or on each."),
+    ] = None,
     count: Annotated[int, typer.Option("-n", help="How many pictures; more than one also make a sheet.")] = 1,
     seed: Annotated[int, typer.Option(help="Picture i is the one of seed + i.")] = 0,
+    preset: Annotated[
+        str | None,
+        typer.Option(help=f"How to sample: {', '.join(PRESETS)}.", show_default="as the model says"),
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Sampling steps.", show_default="the model's")] = None,
     guidance: Annotated[
         float | None, typer.Option(help="How closely to follow the words.", show_default="the model's")
@@ -35,11 +46,46 @@ def inpaint(
         typer.Option("-o", help="The file to write.", show_default="a new one named after the prompt"),
     ] = None,
 ) -> None:
-    """Paint a part of a photo as your words say; all other pixels stay as they are."""
+    """Paint a part of a photo as your words say, all else stays as it is, and print where the pictures are."""
     prompt = prompt.encode("utf-8", "replace").decode()
     check_request(prompt, count, steps, guidance, seed)
+    check_preset(preset)
     find_model(model, "inpainting")
     check_output(output or Path.cwd() / "picture.png")
+    where = _where(photo, mask, box, expand)
+
+    typer.echo(f"loading {model} …", err=True)
+    from ..pipelines import pipeline
+
+    pipe = pipeline("inpainting", model)
+    target = output or free_name(prompt, Path.cwd())
+    said = {"photo": photo.name, "mask": mask and mask.name, "box": box, "expand": expand}
+    said = {name: str(value) for name, value in said.items() if value}
+
+    def keep(some: PictureOutput) -> None:
+        """Write pictures and say where they are."""
+        clean_up_on_interrupt()
+        for path in save_drawn(target, count, some.images, [{**each, **said} for each in some.settings]):
+            typer.echo(path.resolve())
+
+    made = pipe(
+        prompt,
+        **where,
+        preset=preset,
+        num_images_per_prompt=count,
+        num_inference_steps=steps,
+        guidance_scale=guidance,
+        seed=seed,
+        callback_on_batch_end=keep,
+    )
+    if count > 1:
+        settings = [{**each, **said} for each in made.settings]
+        (path,) = save_pictures([sheet_of(target, made.images, settings)])
+        typer.echo(path.resolve())
+
+
+def _where(photo: Path, mask: Path | None, box: str | None, expand: str | None) -> dict[str, Any]:
+    """The pipeline's arguments that say what to paint, checked."""
     from ..clip.preprocess import open_upright
     from ..pipelines.photo_regions import mask_photo
 
@@ -47,28 +93,10 @@ def inpaint(
         "image": open_upright(photo),
         "mask": None if mask is None else open_upright(mask),
         "box": None if box is None else _numbers(box, "--box"),
-        "expand": _numbers(expand, "--expand"),
+        "expand": 0 if expand is None else _numbers(expand, "--expand"),
     }
     mask_photo(**where)
-
-    typer.echo(f"loading {model} …", err=True)
-    from ..pipelines import pipeline
-
-    pipe = pipeline("inpainting", model)
-    made = pipe(
-        prompt,
-        **where,
-        num_images_per_prompt=count,
-        num_inference_steps=steps,
-        guidance_scale=guidance,
-        seed=seed,
-    )
-    said = {"photo": photo.name, "mask": mask and mask.name, "box": box, "expand": expand}
-    said = {key: str(value) for key, value in said.items() if value and value != "0"}
-    clean_up_on_interrupt()
-    target = output or free_name(prompt, Path.cwd())
-    for path in save_drawn(target, made.images, [{**each, **said} for each in made.settings]):
-        typer.echo(path.resolve())
+    return where
 
 
 def _numbers(text: str, option: str) -> int | list[int]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,16 +12,14 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
-from ..diffusion.denoiser import clipped, from_epsilon, guided, keep_known
-from ..diffusion.sampling import OnStep, normal_draws, sample
-from ..diffusion.schedules import make_scheduler
-from .base import Callback, PictureOutput, Request, as_pictures, check_picture_type
-from .glide import GlidePipeline
+from .base import Callback, OnStageStep, PictureOutput, Request, as_pictures, as_pixels, check_picture_type
+from .glide_stages import GlideStages
 from .photo_regions import Square, cut_square, mask_photo, paste
+from .presets import with_preset
 
 
-class GlideInpaintPipeline(GlidePipeline):
-    """Inpainting with GLIDE networks that see the known part of a picture; parts and settings are GlidePipeline's.
+class GlideInpaintPipeline(GlideStages):
+    """Inpainting with GLIDE networks that see what is known of a picture. See GlideStages.
 
     Source: GLIDE (Nichol et al. 2021), section 2.3, and openai/glide-text2im, notebooks/inpaint.ipynb.
     """
@@ -29,7 +27,7 @@ class GlideInpaintPipeline(GlidePipeline):
     task = "inpainting"
 
     @torch.no_grad()
-    def __call__(  # pyright: ignore[reportIncompatibleMethodOverride]
+    def __call__(
         self,
         prompt: str | Sequence[str],
         image: Image.Image,
@@ -37,6 +35,7 @@ class GlideInpaintPipeline(GlidePipeline):
         *,
         box: Sequence[int] | None = None,
         expand: int | Sequence[int] = 0,
+        preset: str | None = None,
         num_images_per_prompt: int = 1,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
@@ -44,63 +43,71 @@ class GlideInpaintPipeline(GlidePipeline):
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
         output_type: str = "pil",
         callback_on_step_end: Callback | None = None,
+        callback_on_batch_end: Callable[[PictureOutput], None] | None = None,
     ) -> PictureOutput:
-        """The photo with its hole painted as a prompt, or each of several, says, as `.images`; `.settings`: what made each.
+        """The photo with its hole painted as a prompt, or each of several, says, as `.images`; `.settings`: what made it.
 
-        image: a photo of at least 64 px a side, any mode. mask: a picture of the same proportions, as in diffusers:
-        white where to paint, black where the photo stays, grey where both are mixed; values within 8 of black or white
-        count as these. box: (x, y, width, height) in the photo's pixels in place of a mask. Without both the photo's
-        transparent pixels are painted. expand: pixels to add and paint on the left, top, right and bottom, or one
-        number for all four.
+        image: a photo of at least 64 px a side, of any mode. mask: a picture of the same proportions, as in diffusers:
+        white where to paint, black where the photo stays, grey where both are mixed; up to 8 of 255 away from black or
+        white count as these. box: (x, y, width, height) in the photo's pixels in place of a mask. Without both, the
+        photo's transparent pixels are painted. expand: pixels to add and paint on the left, top, right and bottom, or
+        one number for all four.
 
-        A square around the hole is painted with the networks' number of pixels and put into the photo with a soft seam
-        inside the hole: the pictures are RGB, have the photo's size, expanded, and its own pixels, bit for bit, where
-        the mask is black. The other arguments are GlidePipeline's; "latents" is the noisy square.
-        Raises ValueError or TypeError before any sampling, also for a model that was not trained to inpaint.
+        The networks paint a square around the hole, in their own number of pixels. It is put into the photo with a soft
+        seam within the hole: pictures are RGB, of the photo's size, expanded, and have its own pixels, bit for bit,
+        where the mask is black. The other arguments are GlidePipeline's; "latents" and "x0" are the square.
+        Raises ValueError or TypeError before any sampling; warns with PromptWarning of a prompt that is cut off.
         """
         check_picture_type(output_type)
-        self._check_networks()
+        if not self.unet.config["inpaint"]:
+            raise ValueError(f"the model {self.model_name} cannot inpaint; take one that can, such as mini")
         photo = mask_photo(image, mask, box, expand)
-        count, steps = num_images_per_prompt, num_inference_steps
-        request = self.request(prompt, count, steps, guidance_scale, seed, generator)
-        square = cut_square(photo, self.unet.config["image_size"])
-        x = self.in_batches(request, partial(self._draw_square, square), callback_on_step_end)
-        pictures = [paste(photo, square, painted) for painted in as_pictures(x, "pil")]
+        request = self.request(
+            prompt, num_images_per_prompt, num_inference_steps, guidance_scale, seed, generator,
+            own=with_preset(self.config, preset), asked={"preset": preset},
+        )  # fmt: skip
+        side = self.image_size
+        square = cut_square(photo, side)
+        known = KnownPixels(square, self.unet.config["image_size"])
+
+        def draw(some: Request, on_step: OnStageStep) -> Tensor:
+            x = self.draw_base(some, on_step, known=known)
+            return self.upsample(some, x, side, on_step, known=known)
+
+        pictures = []
+
+        def done(x: Tensor, settings: list[dict[str, str]]) -> None:
+            some = [paste(photo, square, painted) for painted in as_pictures(x, "pil")]
+            pictures.extend(some)
+            if callback_on_batch_end is not None:
+                callback_on_batch_end(PictureOutput(_as_type(some, output_type), settings))
+
+        steps = self.steps_in_all(request.steps, request.how["upsampler_steps"], side)
+        self.in_batches(request, draw, callback_on_step_end, steps, done)
         return PictureOutput(_as_type(pictures, output_type), request.settings)
 
-    def _check_networks(self) -> None:
-        if not self.unet.config["inpaint"]:
-            raise ValueError(
-                f"the model {self.model_name} was not trained to inpaint; take one that was, such as mini"
-            )
 
-    def _draw_square(self, square: Square, request: Request, on_step: OnStep) -> Tensor:
-        scheduler = make_scheduler(self.config["sampler"], self.config["schedule"], request.steps)
-        side, scale = self.unet.config["image_size"], request.guidance_scale
-        text = self._encode(request.prompts, with_empty=scale != 1)
-        draw = normal_draws(request.generators, (3, side, side), self.device)
-        known, mask = (part.to(self.device) for part in known_pixels(square, side))
+class KnownPixels:
+    """What networks see of a square, by the pixels of its side: see `Known` in glide_stages.
 
-        def network(x: Tensor, timesteps: Tensor) -> Tensor:
-            seen = {"inpaint_image": known.expand_as(x), "inpaint_mask": mask.expand(len(x), -1, -1, -1)}
-            return self.unet(x, timesteps, text=text, **seen)
+    base: the side of the base network's pictures. There a pixel is known if all is that lies under it; in larger ones
+    as in the base's, as in the original's notebook.
+    """
 
-        denoise = guided(from_epsilon(network, scheduler.alphas_cumprod), scale)
-        return sample(clipped(keep_known(denoise, known, mask)), scheduler, draw(), draw, on_step=on_step)
+    def __init__(self, square: Square, base: int):
+        self.picture = square.picture
+        hole = torch.from_numpy(square.weight > 0)[None, None].float()
+        self.mask = (F.adaptive_max_pool2d(hole, base) == 0).float()
+
+    def __call__(self, side: int) -> tuple[Tensor, Tensor]:
+        """The known pixels [1, 3, side, side] in [-1, 1], 0 elsewhere, and where they are, [1, 1, side, side]."""
+        mask = F.interpolate(self.mask, (side, side), mode="nearest")
+        return as_pixels(self.picture.resize((side, side), Image.Resampling.BICUBIC)) * mask, mask
 
 
-def known_pixels(square: Square, side: int) -> tuple[Tensor, Tensor]:
-    """What a network of `side` px sees of a square: its known pixels [1, 3, side, side] in [-1, 1], 0 elsewhere, and
-    where they are, [1, 1, side, side]: 1 where nothing below a pixel is to be painted, else 0."""
-    picture = np.asarray(square.picture.resize((side, side), Image.Resampling.BICUBIC), np.float32)
-    x = rearrange(torch.from_numpy(picture / 127.5 - 1), "h w c -> 1 c h w")
-    hole = torch.from_numpy(square.weight > 0)[None, None].float()
-    mask = (F.adaptive_max_pool2d(hole, side) == 0).float()
-    return x * mask, mask
-
-
-def _as_type(pictures: list[Image.Image], output_type: str):
+def _as_type(pictures: list[Image.Image], output_type: str) -> Any:
+    """As `as_pictures`, of pictures that are there already."""
     if output_type == "pil":
         return pictures
-    array = np.stack([np.asarray(picture, np.float32) / 255 for picture in pictures])
+    array = np.stack([np.asarray(picture, np.float32) for picture in pictures]) / 255
     return array if output_type == "np" else torch.from_numpy(rearrange(array, "n h w c -> n c h w"))

@@ -19,10 +19,14 @@ NEARLY = 8
 
 @dataclass(frozen=True)
 class MaskedPhoto:
-    """picture: RGB. known: of its size, mode L, 255 where its pixels stay, 0 where they are painted anew, or between."""
+    """picture: RGB. known: L, of its size, 255 where its pixels stay, 0 where they are painted anew, or between.
+
+    hole: (left, top, right, bottom) of all that does not stay.
+    """
 
     picture: Image.Image
     known: Image.Image
+    hole: tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -71,18 +75,18 @@ def mask_photo(
         picture, known = transparent.convert("RGB"), transparent.getchannel("A")
     known = known.point([0 if v <= NEARLY else 255 if v >= 255 - NEARLY else v for v in range(256)])
     whole = (-left, -top, image.width + right, image.height + bottom)
-    photo = MaskedPhoto(picture.crop(whole), known.crop(whole))
-    lowest, highest = photo.known.getextrema()
-    if lowest == 255:
+    picture, known = picture.crop(whole), known.crop(whole)
+    hole = ImageChops.invert(known).getbbox()
+    if hole is None:
         raise ValueError(
             "nothing says what to paint: give a mask that is white there, or a box, expand the photo, or make "
             "that part of it transparent"
         )
-    if highest != 255:
+    if known.getextrema()[1] != 255:
         raise ValueError(
             "nothing of the photo would stay; a mask must be black, and a photo without one opaque, where it is to stay"
         )
-    return photo
+    return MaskedPhoto(picture, known, hole)
 
 
 def cut_square(photo: MaskedPhoto, least: int) -> Square:
@@ -92,13 +96,13 @@ def cut_square(photo: MaskedPhoto, least: int) -> Square:
     """
     from scipy.ndimage import distance_transform_edt
 
-    hole = ImageChops.invert(photo.known).getbbox()
-    left, top, side = square_around(hole, photo.picture.size, least)
+    left, top, side = square_around(photo.hole, photo.picture.size, least)
     # Past the photo's edges a crop is 0: not known.
     corners = (left, top, left + side, top + side)
     known, pixels = photo.known.crop(corners), np.array(photo.picture.crop(corners))
     share = np.asarray(known, np.float32) / 255
-    distance, nearest = distance_transform_edt(share < 1, return_indices=True)
+    distances: Any = distance_transform_edt(share < 1, return_indices=True)
+    distance, nearest = distances
     # What was in the hole must show neither to the networks nor in the seam, which is a base network's pixel wide.
     pixels[share == 0] = pixels[tuple(nearest[:, share == 0])]
     seam = max(1, round(side / 64))
@@ -106,9 +110,7 @@ def cut_square(photo: MaskedPhoto, least: int) -> Square:
     return Square(left, top, Image.fromarray(pixels), known, weight)
 
 
-def square_around(
-    hole: tuple[int, int, int, int], size: tuple[int, int], least: int
-) -> tuple[int, int, int]:
+def square_around(hole: tuple[int, int, int, int], size: tuple[int, int], least: int) -> tuple[int, int, int]:
     """(left, top, side) of a square around a hole (left, top, right, bottom) in a photo of `size` (width, height).
 
     The hole's longer side is at most half the square's, as far as the photo's shorter side goes, and at most two thirds

@@ -97,18 +97,14 @@ def test_transparent_pixels_are_the_mask_where_there_is_no_other():
     image = photo(mode="RGBA")
     image.paste((9, 9, 9, 0), (5, 6, 25, 36))
     masked = mask_photo(image)
-    assert bounds(masked) == (5, 6, 25, 36)
+    assert masked.hole == (5, 6, 25, 36)
     assert np.array_equal(np.asarray(masked.picture)[40:], np.asarray(image)[40:, :, :3])
-    assert bounds(mask_photo(image, box=(0, 0, 9, 9))) == (0, 0, 9, 9)
-    assert bounds(mask_photo(image.convert("LA"))) == (5, 6, 25, 36)
+    assert mask_photo(image, box=(0, 0, 9, 9)).hole == (0, 0, 9, 9)
+    assert mask_photo(image.convert("LA")).hole == (5, 6, 25, 36)
     palette = photo().convert("P")
     palette.paste(255, (5, 6, 25, 36))
     palette.info["transparency"] = 255
     assert hole(palette)[6:36, 5:25].all()
-
-
-def bounds(masked):
-    return masked.known.point(lambda value: 255 - value).getbbox()
 
 
 def test_a_photo_lying_on_its_side_is_turned_first():
