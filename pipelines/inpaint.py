@@ -45,7 +45,7 @@ class GlideInpaintPipeline(GlideStages):
         callback_on_step_end: Callback | None = None,
         callback_on_batch_end: Callable[[PictureOutput], None] | None = None,
     ) -> PictureOutput:
-        """The photo with its hole painted as a prompt, or each of several, says, as `.images`; `.settings`: what made it.
+        """A photo with its hole painted as a prompt, or each of several, says: `.images`; what made each: `.settings`.
 
         image: a photo of at least 64 px a side, of any mode. mask: a picture of the same proportions, as in diffusers:
         white where to paint, black where the photo stays, grey where both are mixed; up to 8 of 255 away from black or
@@ -96,7 +96,7 @@ class KnownPixels:
 
     def __init__(self, square: Square, base: int):
         self.picture = square.picture
-        hole = torch.from_numpy(square.weight > 0)[None, None].float()
+        hole = torch.from_numpy(np.array(square.weight))[None, None].float()
         self.mask = (F.adaptive_max_pool2d(hole, base) == 0).float()
 
     def __call__(self, side: int) -> tuple[Tensor, Tensor]:

@@ -33,15 +33,14 @@ class MaskedPhoto:
 class Square:
     """A square part of a photo, from its pixel (left, top) on. What lies past the photo's edges is not known.
 
-    picture: RGB, with the nearest known pixel's colour where nothing is known. known: as in MaskedPhoto.
-    weight: float32 [side, side], what the paint counts: 0 at every known pixel, rising to 1 away from them.
+    picture: RGB, with the nearest known pixel's colour where nothing is known. weight: L, what the paint counts: 0 at
+    every known pixel, rising to 255 away from them.
     """
 
     left: int
     top: int
     picture: Image.Image
-    known: Image.Image
-    weight: np.ndarray
+    weight: Image.Image
 
 
 def mask_photo(
@@ -94,20 +93,19 @@ def cut_square(photo: MaskedPhoto, least: int) -> Square:
 
     least: the pixels of a side that the networks make: a smaller square would gain nothing.
     """
-    from scipy.ndimage import distance_transform_edt
+    from scipy.ndimage import distance_transform_cdt
 
     left, top, side = square_around(photo.hole, photo.picture.size, least)
     # Past the photo's edges a crop is 0: not known.
     corners = (left, top, left + side, top + side)
-    known, pixels = photo.known.crop(corners), np.array(photo.picture.crop(corners))
-    share = np.asarray(known, np.float32) / 255
-    distances: Any = distance_transform_edt(share < 1, return_indices=True)
+    known, pixels = np.asarray(photo.known.crop(corners)), np.array(photo.picture.crop(corners))
+    distances: Any = distance_transform_cdt(known < 255, return_indices=True)
     distance, nearest = distances
     # What was in the hole must show neither to the networks nor in the seam, which is a base network's pixel wide.
-    pixels[share == 0] = pixels[tuple(nearest[:, share == 0])]
-    seam = max(1, round(side / 64))
-    weight = np.minimum(1 - share, distance / (seam + 1)).astype(np.float32)
-    return Square(left, top, Image.fromarray(pixels), known, weight)
+    pixels[known == 0] = pixels[tuple(nearest[:, known == 0])]
+    seam = max(1, round(side / SMALLEST))
+    weight = np.minimum(255 - known, distance * 255 // (seam + 1)).astype(np.uint8)
+    return Square(left, top, Image.fromarray(pixels), Image.fromarray(weight))
 
 
 def square_around(hole: tuple[int, int, int, int], size: tuple[int, int], least: int) -> tuple[int, int, int]:
@@ -127,12 +125,9 @@ def square_around(hole: tuple[int, int, int, int], size: tuple[int, int], least:
 
 def paste(photo: MaskedPhoto, square: Square, painted: Image.Image) -> Image.Image:
     """The photo with a painted square, of any size, in its hole; every known pixel is the photo's own, bit for bit."""
-    weight = square.weight[..., None]
-    paint = np.asarray(painted.resize(square.picture.size, Image.Resampling.BICUBIC))
-    mixed = np.asarray(square.picture) * (1 - weight) + paint * weight
+    painted = painted.resize(square.picture.size, Image.Resampling.BICUBIC)
     picture = photo.picture.copy()
-    hole = Image.fromarray(square.weight > 0)
-    picture.paste(Image.fromarray(np.rint(mixed).astype(np.uint8)), (square.left, square.top), hole)
+    picture.paste(Image.composite(painted, square.picture, square.weight), (square.left, square.top))
     return picture
 
 
