@@ -1,20 +1,18 @@
 """`maquette inpaint`: a part of a photo painted anew, or what lies past its edges."""
 
-from __future__ import annotations
-
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from ..pipelines.picture_files import check_output, free_name, save_drawn, save_pictures, sheet_of
+from ..pipelines.convert import ready_model
+from ..pipelines.picture_files import check_output, free_name
 from ..pipelines.presets import PRESETS, check_preset
 from ..pipelines.request import check_request
-from ..weights import find_model
-from .interrupt import clean_up_on_interrupt
-
-if TYPE_CHECKING:
-    from ..pipelines.base import PictureOutput
+from .drawn_pictures import write_drawn, write_sheet
+from .interrupt import cleaning_up_on_interrupt
+from .toybox_hint import hint_at_toybox
 
 
 def inpaint(
@@ -50,9 +48,11 @@ def inpaint(
     prompt = prompt.encode("utf-8", "replace").decode()
     check_request(prompt, count, steps, guidance, seed)
     check_preset(preset)
-    find_model(model, "inpainting")
     check_output(output or Path.cwd() / "picture.png")
     where = _where(photo, mask, box, expand)
+    with cleaning_up_on_interrupt():
+        ready_model(model, "inpainting")
+    hint_at_toybox(model, prompt)
 
     typer.echo(f"loading {model} …", err=True)
     from ..pipelines import pipeline
@@ -61,13 +61,6 @@ def inpaint(
     target = output or free_name(prompt, Path.cwd())
     said = {"photo": photo.name, "mask": mask and mask.name, "box": box, "expand": expand}
     said = {name: str(value) for name, value in said.items() if value}
-
-    def keep(some: PictureOutput) -> None:
-        """Write pictures and say where they are."""
-        clean_up_on_interrupt()
-        for path in save_drawn(target, count, some.images, [{**each, **said} for each in some.settings]):
-            typer.echo(path.resolve())
-
     made = pipe(
         prompt,
         **where,
@@ -76,12 +69,10 @@ def inpaint(
         num_inference_steps=steps,
         guidance_scale=guidance,
         seed=seed,
-        callback_on_batch_end=keep,
+        callback_on_batch_end=partial(write_drawn, target, alone=count == 1, said=said),
     )
     if count > 1:
-        settings = [{**each, **said} for each in made.settings]
-        (path,) = save_pictures([sheet_of(target, made.images, settings)])
-        typer.echo(path.resolve())
+        write_sheet(target, made, said)
 
 
 def _where(photo: Path, mask: Path | None, box: str | None, expand: str | None) -> dict[str, Any]:

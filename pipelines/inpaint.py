@@ -12,7 +12,7 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
-from .base import Callback, OnStageStep, PictureOutput, Request, as_pictures, as_pixels, check_picture_type
+from .base import Callback, OnStageStep, PictureOutput, Request, as_pictures, check_picture_type
 from .glide_stages import GlideStages
 from .photo_regions import Square, cut_square, mask_photo, paste
 from .presets import with_preset
@@ -102,7 +102,8 @@ class KnownPixels:
     def __call__(self, side: int) -> tuple[Tensor, Tensor]:
         """The known pixels [1, 3, side, side] in [-1, 1], 0 elsewhere, and where they are, [1, 1, side, side]."""
         mask = F.interpolate(self.mask, (side, side), mode="nearest")
-        return as_pixels(self.picture.resize((side, side), Image.Resampling.BICUBIC)) * mask, mask
+        picture = np.array(self.picture.resize((side, side), Image.Resampling.BICUBIC), np.float32)
+        return rearrange(torch.from_numpy(picture / 127.5 - 1), "h w c -> 1 c h w") * mask, mask
 
 
 def _as_type(pictures: list[Image.Image], output_type: str) -> Any:
