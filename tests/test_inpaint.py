@@ -81,8 +81,7 @@ def test_networks_see_what_the_originals_notebook_shows_them(pipes):
 
 
 def test_output_types_show_the_same_picture_and_batches_come_as_they_are_painted(pipes, monkeypatch):
-    monkeypatch.setattr("maquette.pipelines.base.BATCH", 2)
-    monkeypatch.setattr(GlideInpaintPipeline, "batch_size", 2)
+    monkeypatch.setattr("maquette.pipelines.glide_stages.BATCH", 2)
     call = {"image": photo(80, 64), "box": (9, 9, 30, 30), "num_images_per_prompt": 3, "seed": 1}
     batches = []
     pil, array, tensor = (
