@@ -104,7 +104,15 @@ class Preprocess:
 def open_picture(source: str | os.PathLike | bytes | IO[bytes]) -> Image.Image:
     """The picture in a file, an open file or the bytes of one: RGB, upright as its EXIF says, transparency over white.
 
-    Of an animation it is the first frame; 16 bits become 8. Raises ValueError for more than PIL.Image.MAX_IMAGE_PIXELS
+    Raises what `open_upright` raises.
+    """
+    return to_rgb(open_upright(source))
+
+
+def open_upright(source: str | os.PathLike | bytes | IO[bytes]) -> Image.Image:
+    """The picture in a file, an open file or the bytes of one, in its own mode, upright as its EXIF says.
+
+    Of an animation it is the first frame. Raises ValueError for more than PIL.Image.MAX_IMAGE_PIXELS
     (a decompression bomb), PIL.UnidentifiedImageError for what is no picture, and what Pillow raises for a damaged one,
     which is nearly anything.
     """
@@ -117,15 +125,19 @@ def open_picture(source: str | os.PathLike | bytes | IO[bytes]) -> Image.Image:
                 f"the picture has {picture.width} × {picture.height} pixels, more than {largest:,}; make it smaller"
             )
         picture.load()
-        upright: Image.Image = picture
-        # Pillow raises nearly anything on damaged EXIF, which does not spoil the picture.
-        with suppress(Exception):
-            upright = ImageOps.exif_transpose(picture)
-        return to_rgb(upright)
+        return upright(picture)
+
+
+def upright(picture: Image.Image) -> Image.Image:
+    """The picture turned as its EXIF says."""
+    # Pillow raises nearly anything on damaged EXIF, which does not spoil the picture.
+    with suppress(Exception):
+        return ImageOps.exif_transpose(picture)
+    return picture
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:
-    """A picture of any mode as RGB, transparency over white."""
+    """A picture of any mode as RGB, transparency over white; 16 bits become 8."""
     picture = to_8_bits(picture)
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")

@@ -11,13 +11,14 @@ from .convert import convert
 from .create import create
 from .embed import embed
 from .evaluate import evaluate
+from .inpaint import inpaint
 from .models import download, models
 from .search import search
 from .toybox import toybox
 from .train import train
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help="Words to pictures to 3D.")
-for command in (create, classify, embed, evaluate, search, toybox, train, models, download, convert):
+for command in (create, inpaint, classify, embed, evaluate, search, toybox, train, models, download, convert):
     app.command()(command)
 
 

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..pipelines.convert import ready_model
-from ..pipelines.picture_files import check_output, free_name, named_by_seed, save_pictures, sheet_of
+from ..pipelines.picture_files import check_output, free_name
 from ..pipelines.presets import PRESETS
 from ..pipelines.request import check_drawing, check_request
-from ..weights import known_models
-from .interrupt import clean_up_on_interrupt, cleaning_up_on_interrupt
+from .drawn_pictures import write_drawn, write_sheet
+from .interrupt import cleaning_up_on_interrupt
+from .toybox_hint import hint_at_toybox
 
 if TYPE_CHECKING:
     from ..pipelines.base import PictureOutput
@@ -74,7 +75,7 @@ def create(
     picture = None if photo is None else _opened(photo)
     with cleaning_up_on_interrupt():
         ready_model(model, "text-to-image")
-    _hint(model, prompt)
+    hint_at_toybox(model, prompt)
 
     typer.echo(f"loading {model} …", err=True)
     from ..clip.model import ClipModel
@@ -88,7 +89,7 @@ def create(
         guide = ClipModel.from_pretrained(clip or "mini")
     target = output or free_name(prompt, Path.cwd())
     said = {} if photo is None else {"from": photo.name}
-    keep = partial(_write, target, alone=count == 1, said=said)
+    keep = partial(write_drawn, target, alone=count == 1, said=said)
     made = pipe(
         prompt,
         image=picture,
@@ -107,21 +108,7 @@ def create(
         made = _best(ranked(judge, prompt, made), count)
         keep(made)
     if count > 1:
-        sheet = sheet_of(target, made.images, [{**each, **said} for each in made.settings])
-        _say(save_pictures([sheet]))
-
-
-def _write(target: Path, made: PictureOutput, alone: bool, said: dict[str, str]) -> None:
-    """Write pictures, the only one to `target` and others beside it, and say where they are."""
-    clean_up_on_interrupt()
-    settings = [{**each, **said} for each in made.settings]
-    paths = [target if alone else named_by_seed(target, each) for each in settings]
-    _say(save_pictures(list(zip(paths, made.images, settings, strict=True))))
-
-
-def _say(paths: list[Path]) -> None:
-    for path in paths:
-        typer.echo(path.resolve())
+        write_sheet(target, made, said)
 
 
 def _best(made: PictureOutput, count: int) -> PictureOutput:
@@ -137,11 +124,3 @@ def _opened(photo: Path) -> Any:
     from ..clip.preprocess import open_picture
 
     return open_picture(photo)
-
-
-def _hint(model: str, prompt: str) -> None:
-    if known_models().get(model, {}).get("knows") == "toybox":
-        from ..pipelines.toybox_words import toybox_hint
-
-        if hint := toybox_hint(prompt):
-            typer.echo(f"hint: {model} draws this, but {hint}", err=True)

@@ -8,11 +8,19 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .clip import ClipEncoder, ClipModel, ZeroShotClassifier
-    from .pipelines import GlidePipeline, pipeline
+    from .pipelines import GlideInpaintPipeline, GlidePipeline, pipeline
     from .search import PictureIndex
 
 __version__ = "0.1.0"
-__all__ = ["ClipEncoder", "ClipModel", "GlidePipeline", "PictureIndex", "ZeroShotClassifier", "pipeline"]
+__all__ = [
+    "ClipEncoder",
+    "ClipModel",
+    "GlideInpaintPipeline",
+    "GlidePipeline",
+    "PictureIndex",
+    "ZeroShotClassifier",
+    "pipeline",
+]
 
 # In a clone the sibling rooms lie beside this folder, not inside it, and this folder shadows an installed package.
 _root = Path(__file__).resolve().parent
@@ -23,7 +31,7 @@ if not (_root / "diffusion").is_dir():
 def __getattr__(name: str):
     if name in ("ClipEncoder", "ClipModel", "ZeroShotClassifier"):
         from . import clip as home
-    elif name in ("GlidePipeline", "pipeline"):
+    elif name in ("GlideInpaintPipeline", "GlidePipeline", "pipeline"):
         from . import pipelines as home
     elif name == "PictureIndex":
         from . import search as home

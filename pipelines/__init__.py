@@ -11,19 +11,20 @@ from .request import PromptWarning
 
 if TYPE_CHECKING:
     from .glide import GlidePipeline
+    from .inpaint import GlideInpaintPipeline
 
-__all__ = ["GlidePipeline", "PromptWarning", "pipeline"]
+__all__ = ["GlideInpaintPipeline", "GlidePipeline", "PromptWarning", "pipeline"]
 
-TASKS = ("text-to-image", "zero-shot-image-classification")
+TASKS = ("text-to-image", "inpainting", "zero-shot-image-classification")
 
 
 def pipeline(
     task: str, model: str | os.PathLike = "mini", *, dtype: Any = "auto", device: Any = "auto"
 ) -> Any:
-    """The pipeline for a task, ready to call: a GlidePipeline or a ZeroShotClassifier.
+    """The pipeline for a task, ready to call: a GlidePipeline, a GlideInpaintPipeline or a ZeroShotClassifier.
 
-    task: "text-to-image" or "zero-shot-image-classification". model: a known name, or a folder that a pipeline or a
-    training wrote; for the second task also everything else that `ClipModel.from_pretrained` takes.
+    task: "text-to-image", "inpainting" or "zero-shot-image-classification". model: a known name, or a folder that a
+    pipeline or a training wrote; for the last task also everything else that `ClipModel.from_pretrained` takes.
     dtype: a torch dtype, or "auto" for bfloat16 where the machine multiplies it natively and float32 elsewhere.
     device: a torch device, or "auto" for a GPU if there is one.
     Raises ValueError for an unknown task or model, FileNotFoundError for missing files.
@@ -32,6 +33,10 @@ def pipeline(
         from .glide import GlidePipeline
 
         return GlidePipeline.from_pretrained(model, dtype=dtype, device=device)
+    if task == "inpainting":
+        from .inpaint import GlideInpaintPipeline
+
+        return GlideInpaintPipeline.from_pretrained(model, dtype=dtype, device=device)
     if task == "zero-shot-image-classification":
         from ..clip import ZeroShotClassifier
 
@@ -44,4 +49,8 @@ def __getattr__(name: str):
         from .glide import GlidePipeline
 
         return GlidePipeline
+    if name == "GlideInpaintPipeline":
+        from .inpaint import GlideInpaintPipeline
+
+        return GlideInpaintPipeline
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

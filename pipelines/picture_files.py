@@ -58,19 +58,6 @@ def free_name(prompt: str, folder: Path) -> Path:
     return folder / f"{name}.png"
 
 
-def save_drawn(target: Path, pictures: Sequence[Image], settings: Sequence[Mapping[str, str]]) -> list[Path]:
-    """Write a picture to `target`; several beside it, by their seeds, with a sheet of them at `target`.
-
-    settings: of each picture, "seed" among them. Returns the paths, target's first. As `save_pictures`, all or none.
-    """
-    if len(pictures) == 1:
-        return save_pictures([(target, pictures[0], settings[0])])
-    beside = [named_by_seed(target, each) for each in settings]
-    return save_pictures(
-        [sheet_of(target, pictures, settings), *zip(beside, pictures, settings, strict=True)]
-    )
-
-
 def named_by_seed(target: Path, settings: Mapping[str, str]) -> Path:
     """Where one of several pictures lies whose sheet is at `target`."""
     return target.with_name(f"{target.stem}-seed{settings['seed']}{target.suffix}")

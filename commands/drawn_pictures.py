@@ -1,0 +1,35 @@
+"""Where the pictures go that a command draws, and what is said of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from ..pipelines.picture_files import named_by_seed, save_pictures, sheet_of
+from .interrupt import clean_up_on_interrupt
+
+if TYPE_CHECKING:
+    from ..pipelines.base import PictureOutput
+
+
+def write_drawn(target: Path, made: PictureOutput, alone: bool, said: dict[str, str]) -> None:
+    """Write pictures, the only one to `target` and others beside it, and say where they are.
+
+    said: what their settings say besides.
+    """
+    clean_up_on_interrupt()
+    settings = [{**each, **said} for each in made.settings]
+    paths = [target if alone else named_by_seed(target, each) for each in settings]
+    _say(save_pictures(list(zip(paths, made.images, settings, strict=True))))
+
+
+def write_sheet(target: Path, made: PictureOutput, said: dict[str, str]) -> None:
+    """Write a sheet of pictures to `target`, and say where it is."""
+    _say(save_pictures([sheet_of(target, made.images, [{**each, **said} for each in made.settings])]))
+
+
+def _say(paths: list[Path]) -> None:
+    for path in paths:
+        typer.echo(path.resolve())
