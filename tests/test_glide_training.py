@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from maquette import pipeline
 from maquette.diffusion import betas
 from maquette.diffusion.loss import HybridLoss
-from maquette.diffusion.train import GlideStage, random_masks
+from maquette.diffusion.training.masks import random_masks
+from maquette.diffusion.training.stage import GlideStage
 from maquette.toybox.shards import write_shards
 from maquette.training import TrainConfig, fit
 from torch.distributions import Normal, kl_divergence
