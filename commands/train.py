@@ -7,7 +7,7 @@ import typer
 
 from .interrupt import clean_up_on_interrupt
 
-STAGES = ("clip", "glide", "glide-upsampler")
+STAGES = ("clip", "glide", "glide-upsampler", "glide-noised-clip")
 
 
 def train(
@@ -27,6 +27,8 @@ def train(
         from ..clip.training.stage import ClipStage as Stage
     elif stage == "glide-upsampler":
         from ..diffusion.training.upsampler_stage import UpsamplerStage as Stage
+    elif stage == "glide-noised-clip":
+        from ..diffusion.training.noised_clip_stage import NoisedClipStage as Stage
     else:
         from ..diffusion.training.stage import GlideStage as Stage
     from ..training import train as train_stage

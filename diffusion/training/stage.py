@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, PositiveInt, model_validator
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from ...clip.model import ClipModel
-from ...clip.preprocess import open_picture
 from ...toybox.sheet import contact_sheet
 from ...training import TrainConfig
+from ...training.adapters import add_adapters, merged
 from ...weights.model_folder import write_model_folder
 from ..denoiser import clipped, from_epsilon, guided
 from ..glide import GlideUNet
@@ -26,10 +24,14 @@ from ..schedules import make_scheduler
 from ..text_reader import TextReader
 from ..tokenizer import GlideTokenizer
 from .masks import random_masks
-from .start import reader_of, started
+from .pictures import read_picture
+from .start import BUNDLED_TOKENIZER, reader_of, started
 
-BUNDLED_TOKENIZER = Path(__file__).parents[2] / "toybox" / "tokenizer.json"
-PICTURES = ("png", "jpg", "jpeg", "webp")
+# What adapters stand beside: the convolutions and matrix products of the U-Net and of the text transformer.
+ADAPTED = (
+    r"(input_blocks|middle_block|output_blocks)\..*\.(in_layers\.2|out_layers\.3|qkv|encoder_kv|proj_out)"
+    r"|transformer\.resblocks\.\d+\.(attn\.(c_qkv|c_proj)|mlp\.(c_fc|c_proj))"
+)
 SHEET_PROMPTS = (
     "a red chair", "a blue car", "a green tree", "a yellow mug", "a white snowman", "a black house",
     "a small pink ball", "a shiny purple rocket", "a gray airplane", "an orange ring",
@@ -46,7 +48,9 @@ class GlideTraining(BaseModel, title="stage: of a GLIDE recipe", extra="forbid",
     drop_text: the share of captions replaced by the empty text; inpaint_share: the share of samples of an inpainting
     network that see part of the picture, the others see none of it;
     start_from: a model's name or folder to go on from. Layout and texts are then its own and need not be given; another
-    image_size or dropout may be, and inpaint: true, by which a network that does not inpaint learns it.
+    image_size or dropout may be, and inpaint: true, by which a network that does not inpaint learns it;
+    train: "all", or "lora": adapters of `lora_rank`, merged when saved, and the first convolution, which is small and may
+    have new inputs.
     """
 
     schedule: str = "squaredcos_cap_v2"
@@ -56,6 +60,14 @@ class GlideTraining(BaseModel, title="stage: of a GLIDE recipe", extra="forbid",
     snr_clamp: tuple[float, float] | None = None
     drop_text: Annotated[float, Field(ge=0, le=1)] = 0.2
     inpaint_share: Annotated[float, Field(ge=0, le=1)] = 0.3
+    train: Literal["all", "lora"] = "all"
+    lora_rank: PositiveInt = 8
+
+    @model_validator(mode="after")
+    def _starts_somewhere(self) -> GlideTraining:
+        if self.train == "lora" and not self.start_from:
+            raise ValueError("train: lora needs a trained model to go on from; add start_from:.")
+        return self
 
 
 class GlideStage:
@@ -75,7 +87,11 @@ class GlideStage:
         self.frozen = [self.reader.encoder] if self.reader.encoder else []
         self.model = self._network(config.model)
         self.hybrid = HybridLoss(self.settings.schedule, snr_clamp=self.settings.snr_clamp)
-        self.flops_per_sample = 3 * self._forward_flops()
+        if self.settings.train == "lora":
+            add_adapters(self.model, ADAPTED, self.settings.lora_rank)
+            self.model.input_blocks[0].requires_grad_(True)
+        else:
+            self.flops_per_sample = 3 * self._forward_flops()
 
     def prepare(self, sample: dict[str, Any]) -> dict[str, Any]:
         """Picture and `txt` of a raw sample -> image uint8 [3, H, W], tokens and mask [ctx].
@@ -83,14 +99,9 @@ class GlideStage:
         The picture, `png`, `jpg`, `jpeg` or `webp`, is cropped to its middle and reduced. Raises ValueError for one that
         is too small.
         """
-        side = self.model.config["image_size"]
-        kind = next((kind for kind in PICTURES if kind in sample), "png")
-        image = open_picture(io.BytesIO(sample[kind]))
-        if min(image.size) < side:
-            raise ValueError(f"it has {image.width}×{image.height} pixels, expected at least {side}×{side}")
-        image = ImageOps.fit(image, (side, side), Image.Resampling.BOX)
+        image = read_picture(sample, self.model.config["image_size"])
         tokens, mask = self.reader.tokens([sample["txt"].decode()], self.model.config["text_ctx"])
-        return {"image": np.asarray(image).transpose(2, 0, 1).copy(), "tokens": tokens[0], "mask": mask[0]}
+        return {"image": image, "tokens": tokens[0], "mask": mask[0]}
 
     def loss(self, model, batch, generator):
         """The mean hybrid loss of a batch, and its two parts."""
@@ -122,7 +133,7 @@ class GlideStage:
 
     def save(self, model, folder: Path) -> None:
         """Write network and tokenizer as `maquette.pipeline` reads them."""
-        parts = {self.part: model, **self.reader.parts()}
+        parts = {self.part: merged(model), **self.reader.parts()}
         write_model_folder(folder, "GlidePipeline", parts, {"schedule": self.settings.schedule})
 
     def _drawn(self, model, texts: list[str], side: int, scale: float, **given: Tensor) -> Tensor:

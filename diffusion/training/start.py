@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from ..glide import GlideUNet
 from ..text_reader import TextReader
 from ..tokenizer import GlideTokenizer
 
+BUNDLED_TOKENIZER = Path(__file__).parents[2] / "toybox" / "tokenizer.json"
 # What a recipe may say otherwise than the network that it goes on from.
 FREE = ("image_size", "dropout", "inpaint")
 NOT_SEEN = 3  # channels of the input that come before those of the picture to inpaint
@@ -30,7 +31,9 @@ def part_folder(model: str, part: str) -> Path:
     index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
     entry = index.get(part)
     if not entry or entry[1] is None:
-        parts = [name for name, value in index.items() if isinstance(value, list) and (folder / name).is_dir()]
+        parts = [
+            name for name, value in index.items() if isinstance(value, list) and (folder / name).is_dir()
+        ]
         raise ValueError(f"{model} has no {part}, only {', '.join(parts)}; give a model that has one")
     return folder.joinpath(*(entry[2:] or [part]))
 
@@ -57,13 +60,7 @@ def started(model: str, part: str, layout: Mapping[str, Any], reading: Mapping[s
     if had["super_res"] != (part == "upsampler"):
         wanted, found = upsamples[not had["super_res"]], upsamples[had["super_res"]]
         raise ValueError(f"start_from: the {part} of {model} is {found}; give a model where it is {wanted}.")
-    for key, wanted in layout.items():
-        if key not in had:
-            raise ValueError(f"unknown key {key!r} under model:; known are {', '.join(had)}.")
-        if key not in FREE and had[key] != _plain(wanted):
-            raise ValueError(
-                f"start_from: {model} has {key} {had[key]!r}, but model: in the recipe says {wanted!r}."
-            )
+    check_layout(model, had, layout, FREE)
     if any(had[key] != value for key, value in {"text_width": None, **reading}.items()):
         raise ValueError(f"start_from: {model} reads texts in another way; drop the keys tokenizer and clip.")
     if had["inpaint"] and not layout.get("inpaint", True):
@@ -76,11 +73,26 @@ def started(model: str, part: str, layout: Mapping[str, Any], reading: Mapping[s
     return network
 
 
+def check_layout(
+    model: str, had: Mapping[str, Any], layout: Mapping[str, Any], free: Sequence[str] = ()
+) -> None:
+    """Raise ValueError if a recipe's `layout` names what a network has not, or says it, unless `free`, otherwise."""
+    for key, wanted in layout.items():
+        if key not in had:
+            raise ValueError(f"unknown key {key!r} under model:; known are {', '.join(had)}.")
+        if key not in free and _plain(had[key]) != _plain(wanted):
+            raise ValueError(
+                f"start_from: {model} has {key} {had[key]!r}, but model: in the recipe says {wanted!r}."
+            )
+
+
 def _widened(weight: Tensor, patch_size: int) -> Tensor:
     """The first convolution's weight with zeros for the picture to inpaint and its mask."""
     per_channel = patch_size**2
     before, after = weight.tensor_split([NOT_SEEN * per_channel], dim=1)
-    return torch.cat([before, before.new_zeros(len(before), 4 * per_channel, *before.shape[2:]), after], dim=1)
+    return torch.cat(
+        [before, before.new_zeros(len(before), 4 * per_channel, *before.shape[2:]), after], dim=1
+    )
 
 
 def _plain(value: Any) -> Any:

@@ -14,6 +14,7 @@ from torch import Tensor
 from ...toybox import make_scene, render
 from ...toybox.sheet import contact_sheet
 from ...training import TrainConfig
+from ...training.adapters import merged
 from ...weights.model_folder import extend_model_folder, find_model, write_model_folder
 from ..glide import GlideUNet
 from ..text_reader import TextReader
@@ -98,16 +99,18 @@ class UpsamplerStage(GlideStage):
         settings = {"upsampler_schedule": self.settings.schedule}
         if self.settings.base:
             base = find_model(self.settings.base, "text-to-image")
-            extend_model_folder(base, folder, {self.part: model}, settings)
+            extend_model_folder(base, folder, {self.part: merged(model)}, settings)
         else:
-            parts = {self.part: model, **self.reader.parts()}
+            parts = {self.part: merged(model), **self.reader.parts()}
             write_model_folder(folder, "GlidePipeline", parts, settings)
 
     def _network(self, layout: dict[str, Any]) -> GlideUNet:
         model = super()._network(layout)
         side, crop, factor = model.config["image_size"], self.settings.crop, max(FACTOR, model.factor)
         if crop > side or crop % factor or side % factor:
-            raise ValueError(f"crop {crop} and image_size {side} must be multiples of {factor}, crop the smaller.")
+            raise ValueError(
+                f"crop {crop} and image_size {side} must be multiples of {factor}, crop the smaller."
+            )
         return model
 
     def _reader(self) -> TextReader:
