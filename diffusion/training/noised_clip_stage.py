@@ -78,7 +78,7 @@ class NoisedClipStage:
         self.flops_per_sample = 3 * self._forward_flops()
 
     def prepare(self, sample: dict[str, Any]) -> dict[str, Any]:
-        """Picture and `txt` of a raw sample -> image uint8 [3, side, side], tokens [max_text_len] and their length []."""
+        """Picture and `txt` of a raw sample -> image uint8 [3, side, side], tokens [max_text_len] and their count."""
         tokens, lengths = self._tokens([sample["txt"].decode()])
         image = read_picture(sample, self.model.config["image_size"])
         return {"image": image, "tokens": tokens[0], "length": lengths[0]}
@@ -110,7 +110,7 @@ class NoisedClipStage:
         return self.tokenizer.with_lengths(texts, self.model.config["max_text_len"], truncate=True)
 
     def _check_base(self, base: str) -> None:
-        network = GlideUNet.load_config(part_folder(base, "unet"), local_files_only=True)
+        network: Any = GlideUNet.load_config(part_folder(base, "unet"), local_files_only=True)
         folder = find_model(base, "text-to-image")
         schedule = json.loads((folder / INDEX).read_text(encoding="utf-8")).get("schedule")
         ours = {"image_size": self.model.config["image_size"], "schedule": self.settings.schedule}

@@ -43,14 +43,14 @@ class GlideTraining(BaseModel, title="stage: of a GLIDE recipe", extra="forbid",
     """How GLIDE is trained.
 
     schedule: the noise schedule; tokenizer: "toybox" (the default) or the path of a tokenizer.json;
-    clip: what ClipModel.from_pretrained takes: the network then reads that CLIP's text states, and its tokenizer's texts;
+    clip: what ClipModel.from_pretrained takes: the network then reads texts by that CLIP's tokenizer and their states;
     snr_clamp: [low, high], see HybridLoss; a small budget learns layout and colour several times sooner with it;
     drop_text: the share of captions replaced by the empty text; inpaint_share: the share of samples of an inpainting
     network that see part of the picture, the others see none of it;
     start_from: a model's name or folder to go on from. Layout and texts are then its own and need not be given; another
     image_size or dropout may be, and inpaint: true, by which a network that does not inpaint learns it;
-    train: "all", or "lora": adapters of `lora_rank`, merged when saved, and the first convolution, which is small and may
-    have new inputs.
+    train: "all", or "lora": adapters of `lora_rank`, merged when saved, and the first convolution, which is small and
+    may have new inputs.
     """
 
     schedule: str = "squaredcos_cap_v2"
@@ -96,8 +96,7 @@ class GlideStage:
     def prepare(self, sample: dict[str, Any]) -> dict[str, Any]:
         """Picture and `txt` of a raw sample -> image uint8 [3, H, W], tokens and mask [ctx].
 
-        The picture, `png`, `jpg`, `jpeg` or `webp`, is cropped to its middle and reduced. Raises ValueError for one that
-        is too small.
+        See `read_picture` for the picture, and for what is raised.
         """
         image = read_picture(sample, self.model.config["image_size"])
         tokens, mask = self.reader.tokens([sample["txt"].decode()], self.model.config["text_ctx"])
@@ -148,7 +147,7 @@ class GlideStage:
         return sample(clipped(guided(network, scale)), scheduler, draw(), draw)
 
     def _network(self, layout: dict[str, Any]) -> GlideUNet:
-        reading = self.reader.layout()
+        reading: dict[str, Any] = self.reader.layout()
         if self.settings.start_from:
             return started(self.settings.start_from, self.part, layout, reading)
         return GlideUNet(**layout, **reading, super_res=self.part == "upsampler")

@@ -65,7 +65,7 @@ def started(model: str, part: str, layout: Mapping[str, Any], reading: Mapping[s
         raise ValueError(f"start_from: {model} reads texts in another way; drop the keys tokenizer and clip.")
     if had["inpaint"] and not layout.get("inpaint", True):
         raise ValueError(f"start_from: {model} inpaints and goes on doing so; drop inpaint: under model:.")
-    network = GlideUNet(**had | layout)
+    network = GlideUNet(**{**had, **layout})
     weights = start.state_dict()
     if network.config["inpaint"] and not had["inpaint"]:
         weights["input_blocks.0.0.weight"] = _widened(weights["input_blocks.0.0.weight"], had["patch_size"])

@@ -26,14 +26,14 @@ FACTOR = 4
 SHEET_SCENES = 6
 
 
-class UpsamplerTraining(GlideTraining, title="stage: of an upsampler's recipe"):
+class UpsamplerTraining(GlideTraining, title="stage: of an upsampler's recipe", frozen=True):
     """How GLIDE's upsampler is trained: as GlideTraining says, and
 
     crop: pixels of a side of the random part of each picture that a step sees (0: all of it);
     blur: pixels of the small picture, and noise, of pictures from -1 to 1: the largest deviations by which the small
     picture is made worse, see `degraded`;
-    base: the name or folder of a model that the upsampler belongs to. It then reads texts as that model does, and is saved
-    together with all parts that the model has at that time; without it, it is saved alone, to be put to a base later.
+    base: the name or folder of a model that the upsampler belongs to. It then reads texts as that model does, and is
+    saved together with all parts that the model has at that time; without it, alone, to be put to a base later.
     """
 
     schedule: str = "linear"
