@@ -1,4 +1,4 @@
-"""A folder of your own pictures, each `NAME.jpg` (or .png, .webp) with its caption in `NAME.txt`, teaches GLIDE their look.
+"""Pictures of your own, each `NAME.jpg` (.png, .webp) with its caption in `NAME.txt`, teach GLIDE their look.
 
     python examples/fine_tune_glide.py pictures/ --out runs/mine
     maquette create "a red mug" --model runs/mine/model

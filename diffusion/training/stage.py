@@ -15,7 +15,7 @@ from ...clip.model import ClipModel
 from ...toybox.sheet import contact_sheet
 from ...training import TrainConfig
 from ...training.adapters import add_adapters, merged
-from ...weights.model_folder import write_model_folder
+from ...weights.model_folder import extend_model_folder, find_model, write_model_folder
 from ..denoiser import clipped, from_epsilon, guided
 from ..glide import GlideUNet
 from ..loss import HybridLoss
@@ -131,9 +131,13 @@ class GlideStage:
         return contact_sheet(as_arrays(x), columns=6)
 
     def save(self, model, folder: Path) -> None:
-        """Write network and tokenizer as `maquette.pipeline` reads them."""
-        parts = {self.part: merged(model), **self.reader.parts()}
-        write_model_folder(folder, "GlidePipeline", parts, {"schedule": self.settings.schedule})
+        """Write the model as `maquette.pipeline` reads it: with all else that it had, if it started from one."""
+        parts, settings = {self.part: merged(model)}, {"schedule": self.settings.schedule}
+        if self.settings.start_from:
+            start = find_model(self.settings.start_from, "text-to-image")
+            extend_model_folder(start, folder, parts, settings)
+        else:
+            write_model_folder(folder, "GlidePipeline", {**parts, **self.reader.parts()}, settings)
 
     def _drawn(self, model, texts: list[str], side: int, scale: float, **given: Tensor) -> Tensor:
         """Samples [N, 3, side, side] of `texts`, which hold those for guidance too, unless the scale is 1."""
