@@ -7,7 +7,7 @@ import typer
 
 from .interrupt import clean_up_on_interrupt
 
-STAGES = ("clip", "glide")
+STAGES = ("clip", "glide", "glide-upsampler", "glide-noised-clip")
 
 
 def train(
@@ -25,8 +25,12 @@ def train(
         raise ValueError(f"unknown stage {stage!r}; known are {', '.join(STAGES)}")
     if stage == "clip":
         from ..clip.training.stage import ClipStage as Stage
+    elif stage == "glide-upsampler":
+        from ..diffusion.training.upsampler_stage import UpsamplerStage as Stage
+    elif stage == "glide-noised-clip":
+        from ..diffusion.training.noised_clip_stage import NoisedClipStage as Stage
     else:
-        from ..diffusion.train import GlideStage as Stage
+        from ..diffusion.training.stage import GlideStage as Stage
     from ..training import train as train_stage
 
     clean_up_on_interrupt()

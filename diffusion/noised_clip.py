@@ -136,6 +136,13 @@ class NoisedClip(ModelMixin, ConfigMixin):
         vectors = self.image_encoder(torch.zeros_like(timesteps), images, timesteps)
         return F.normalize(vectors.float(), dim=-1)
 
+    def forward(
+        self, images: Tensor, timesteps: Tensor, tokens: Tensor, lengths: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Embeddings of length 1 of noisy images and of their texts, both [N, n_embd]: what training compares."""
+        texts = F.normalize(self.encode_text(tokens, lengths), dim=-1)
+        return self.encode_image(images, timesteps), texts
+
     @torch.enable_grad()
     def guidance_gradient(
         self, images: Tensor, timesteps: Tensor, text_embedding: Tensor, scale: float

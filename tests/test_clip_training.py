@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 from maquette.clip import ClipEncoder, ClipModel
-from maquette.clip.training.fine_tuning import choose_trained, merged
+from maquette.clip.training.fine_tuning import choose_trained
 from maquette.clip.training.interpolate import interpolate
 from maquette.clip.training.loss import contrastive_loss
 from maquette.clip.training.stage import ClipStage, _drawn
 from maquette.training import TrainConfig, fit
+from maquette.training.adapters import merged
 from maquette.training.precision import InDtype
 from PIL import Image
 from tiny_models import TINY_CLIP, tiny_clip

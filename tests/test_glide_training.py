@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from maquette import pipeline
 from maquette.diffusion import betas
 from maquette.diffusion.loss import HybridLoss
-from maquette.diffusion.train import GlideStage, random_masks
+from maquette.diffusion.training.masks import random_masks
+from maquette.diffusion.training.stage import GlideStage
 from maquette.toybox.shards import write_shards
 from maquette.training import TrainConfig, fit
 from torch.distributions import Normal, kl_divergence
@@ -136,3 +137,58 @@ def test_what_is_wrong_in_a_recipe_is_named(tmp_path):
         GlideStage(config(stage={"drop_txt": 0.1}))
     with pytest.raises(OSError, match="none"):
         GlideStage(config(stage={"start_from": str(tmp_path / "none")}))
+
+
+def saved_base(tmp_path, **changes):
+    """A model folder with a base network whose every weight counts."""
+    torch.manual_seed(0)
+    stage = GlideStage(config(model={**TINY, "inpaint": False, **changes}))
+    for parameter in stage.model.parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
+    stage.save(stage.model, tmp_path / "base")
+    return stage.model.eval(), str(tmp_path / "base")
+
+
+@pytest.mark.parametrize("patch_size", [1, 2])
+def test_learning_to_inpaint_begins_with_what_the_base_computes(tmp_path, patch_size):
+    base, folder = saved_base(tmp_path, patch_size=patch_size)
+    stage = GlideStage(config(model={"inpaint": True}, stage={"start_from": folder}))
+    x, timesteps = torch.randn(2, 3, 16, 16), torch.tensor([3, 900])
+    text = stage.reader.inputs(*stage.reader.tokens(["a red chair", ""], 24))
+    known = {"inpaint_image": torch.randn(2, 3, 16, 16), "inpaint_mask": torch.ones(2, 1, 16, 16)}
+    with torch.no_grad():
+        theirs = base(x, timesteps, **text)
+        ours = stage.model.eval()(x, timesteps, **text, **known)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)
+    assert theirs.std() > 0.1
+
+
+def test_adapters_train_from_the_base_and_are_merged(shards, tmp_path):
+    base, folder = saved_base(tmp_path)
+    recipe = config(model={}, stage={"start_from": folder, "train": "lora", "lora_rank": 2})
+    made = fit(GlideStage(recipe), recipe, shards, tmp_path / "run")
+    tuned = pipeline("text-to-image", made, dtype=torch.float32).unet.state_dict()
+    before = base.state_dict()
+    changed = {name for name, weight in before.items() if not torch.equal(weight, tuned[name])}
+    assert tuned.keys() == before.keys()
+    assert "input_blocks.1.0.in_layers.2.weight" in changed
+    assert "middle_block.1.qkv.weight" in changed
+    assert "transformer.resblocks.0.mlp.c_fc.weight" in changed
+    assert not [name for name in changed if name.endswith("bias") and not name.startswith("input_blocks.0")]
+
+
+@pytest.mark.parametrize(
+    ("model", "stage", "sentence"),
+    [
+        ({"model_channels": 64}, {}, "has model_channels 32, but model: in the recipe says 64"),
+        ({"modl": 64}, {}, "unknown key 'modl'"),
+        ({}, {"clip": "mini"}, "reads texts in another way; drop the keys tokenizer and clip"),
+    ],
+)
+def test_what_a_start_does_not_go_together_with_is_named(tmp_path, model, stage, sentence):
+    folder = saved_base(tmp_path)[1]
+    with pytest.raises(ValueError, match=sentence):
+        GlideStage(config(model=model, stage={"start_from": folder, **stage}))
+    with pytest.raises(ValueError, match="needs a trained model"):
+        GlideStage(config(stage={"train": "lora"}))

@@ -17,7 +17,7 @@ import torch
 import webdataset
 import yaml
 from maquette.clip.training.stage import ClipTraining
-from maquette.diffusion.train import GlideTraining
+from maquette.diffusion.training.stage import GlideTraining
 from maquette.training import TrainConfig, fit, train
 from maquette.training.precision import InDtype
 from PIL import Image

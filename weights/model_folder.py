@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -101,3 +102,22 @@ def write_model_folder(
                 part.save(beside / name / TOKENIZER)
             del part  # before the next one is made
         (beside / INDEX).write_text(json.dumps(index, indent=2), encoding="utf-8")
+
+
+def extend_model_folder(
+    model: Path, folder: str | os.PathLike, parts: Mapping[str, Any], settings: Mapping[str, Any]
+) -> None:
+    """Write the model in the folder `model` again, with `parts` and `settings` beside or in place of its own.
+
+    Raises what `write_model_folder` raises, and OSError for what cannot be copied.
+    """
+    folder, index = Path(folder), json.loads((model / INDEX).read_text(encoding="utf-8"))
+    others = {}
+    for name, entry in index.items():
+        lies = model.joinpath(*(entry[2:] or [name])) if isinstance(entry, list) else None
+        if lies and lies.is_dir() and name not in parts:
+            others[name] = lies
+            index[name] = entry[:2]
+    write_model_folder(folder, index["_class_name"], parts, {**index, **settings})
+    for name, lies in others.items():
+        shutil.copytree(lies, folder / name)

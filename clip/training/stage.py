@@ -12,11 +12,12 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ...training import TrainConfig
+from ...training.adapters import merged
 from ..encoder import MAX_LOGIT_SCALE, ClipEncoder
 from ..model import ClipModel
 from ..preprocess import Preprocess, open_picture
 from ..tokenizer import ClipTokenizer
-from .fine_tuning import choose_trained, merged
+from .fine_tuning import choose_trained
 from .interpolate import interpolate
 from .loss import contrastive_loss, gathered, sigmoid_loss
 

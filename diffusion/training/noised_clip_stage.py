@@ -1,0 +1,132 @@
+"""GLIDE's noise-aware CLIP as a stage of training: pictures at every level of noise learn to find their texts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, model_validator
+from torch.utils.flop_counter import FlopCounterMode
+
+from ...clip.tokenizer import ClipTokenizer
+from ...clip.training.loss import contrastive_loss, gathered
+from ...training import TrainConfig
+from ...weights.load_saved import load_saved
+from ...weights.model_folder import INDEX, extend_model_folder, find_model, load_part, write_model_folder
+from ..glide import GlideUNet
+from ..loss import HybridLoss
+from ..noised_clip import NoisedClip
+from .pictures import read_picture
+from .start import BUNDLED_TOKENIZER, check_layout, part_folder
+
+
+class NoisedClipTraining(
+    BaseModel, title="stage: of a noise-aware CLIP's recipe", extra="forbid", frozen=True
+):
+    """How the noise-aware CLIP is trained.
+
+    tokenizer: "toybox" (the default), "openai" or the path of a tokenizer.json; schedule: the noise schedule;
+    base: the name or folder of the model that it is to guide, whose pictures' size and schedule must be its own. It is
+    saved together with all parts that the model has at that time; without it, alone;
+    start_from: a model's name or folder whose noised_clip it goes on from. Layout and tokenizer are then its own.
+    """
+
+    tokenizer: str | None = None
+    schedule: str = "squaredcos_cap_v2"
+    base: str | None = None
+    start_from: str | None = None
+
+    @model_validator(mode="after")
+    def _reads_one_way(self) -> NoisedClipTraining:
+        if self.start_from and self.tokenizer:
+            raise ValueError("what goes on from a trained one keeps its tokenizer; drop tokenizer.")
+        return self
+
+
+class NoisedClipStage:
+    """Trains NoisedClip on pictures with captions. Source: GLIDE (Nichol et al. 2021), sections 2.4 and 4.
+
+    The recipe's `model:` holds NoisedClip's arguments without n_vocab, its `stage:` what NoisedClipTraining says. The
+    temperature is 1 / logit_scale throughout. A batch is compared as a whole, over all processes: leave `micro_batch`
+    alone. Raises what these two raise, and ValueError for what does not go together.
+    """
+
+    frozen = ()
+
+    def __init__(self, config: TrainConfig):
+        self.settings = settings = NoisedClipTraining.model_validate(config.stage)
+        if config.micro_batch:
+            raise ValueError("a batch is compared as a whole; drop micro_batch from the recipe.")
+        torch.manual_seed(config.seed)
+        if settings.start_from:
+            folder = part_folder(settings.start_from, "noised_clip")
+            start = load_saved(NoisedClip, folder, torch.float32)
+            check_layout(settings.start_from, start.config, config.model)
+            # Made anew: a network that was loaded remembers from where.
+            self.model = NoisedClip(**{k: v for k, v in start.config.items() if not k.startswith("_")})
+            self.model.load_state_dict(start.state_dict())
+            place = part_folder(settings.start_from, "clip_tokenizer")
+            self.tokenizer = load_part(ClipTokenizer, place, torch.float32)
+        else:
+            self.tokenizer = _tokenizer(settings.tokenizer or "toybox")
+            self.model = NoisedClip(**config.model, n_vocab=self.tokenizer.vocab_size)
+        self.hybrid = HybridLoss(settings.schedule, self.model.config["n_timesteps"])
+        if settings.base:
+            self._check_base(settings.base)
+        self.flops_per_sample = 3 * self._forward_flops()
+
+    def prepare(self, sample: dict[str, Any]) -> dict[str, Any]:
+        """Picture and `txt` of a raw sample -> image uint8 [3, side, side], tokens [max_text_len] and their count."""
+        tokens, lengths = self._tokens([sample["txt"].decode()])
+        image = read_picture(sample, self.model.config["image_size"])
+        return {"image": image, "tokens": tokens[0], "length": lengths[0]}
+
+    def loss(self, model, batch, generator):
+        """The contrastive loss of a batch with noise, and how often the right text is the nearest."""
+        image = batch["image"].float() / 127.5 - 1
+        timesteps = torch.randint(self.hybrid.steps, (len(image),), generator=generator).to(image.device)
+        noise = torch.randn(image.shape, generator=generator).to(image.device)
+        x = self.hybrid.add_noise(image, timesteps, noise)
+        images, texts = (gathered(each) for each in model(x, timesteps, batch["tokens"], batch["length"]))
+        right = (images @ texts.T).argmax(1) == torch.arange(len(images), device=images.device)
+        loss = contrastive_loss(images, texts, self.model.config["logit_scale"])
+        return loss, {"right_caption": right.float().mean()}
+
+    def samples(self, model):
+        """Nothing to look at."""
+        return None
+
+    def save(self, model, folder: Path) -> None:
+        """Write network and tokenizer, beside the model that it is to guide if there is one."""
+        parts = {"noised_clip": model, "clip_tokenizer": self.tokenizer}
+        if self.settings.base:
+            extend_model_folder(find_model(self.settings.base, "text-to-image"), folder, parts, {})
+        else:
+            write_model_folder(folder, "GlidePipeline", parts, {"schedule": self.settings.schedule})
+
+    def _tokens(self, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.tokenizer.with_lengths(texts, self.model.config["max_text_len"], truncate=True)
+
+    def _check_base(self, base: str) -> None:
+        network: Any = GlideUNet.load_config(part_folder(base, "unet"), local_files_only=True)
+        folder = find_model(base, "text-to-image")
+        schedule = json.loads((folder / INDEX).read_text(encoding="utf-8")).get("schedule")
+        ours = {"image_size": self.model.config["image_size"], "schedule": self.settings.schedule}
+        for key, theirs in (("image_size", network["image_size"]), ("schedule", schedule)):
+            if theirs not in (None, ours[key]):
+                raise ValueError(f"base: {base} has {key} {theirs!r}, but the recipe says {ours[key]!r}.")
+
+    @torch.no_grad()
+    def _forward_flops(self) -> int:
+        side = self.model.config["image_size"]
+        with FlopCounterMode(display=False) as counter:
+            self.model(torch.zeros(1, 3, side, side), torch.zeros(1, dtype=torch.int64), *self._tokens(["a"]))
+        return counter.get_total_flops()
+
+
+def _tokenizer(name: str) -> ClipTokenizer:
+    if name == "openai":
+        return ClipTokenizer.openai()
+    return ClipTokenizer.from_file(BUNDLED_TOKENIZER if name == "toybox" else name)

@@ -1,0 +1,182 @@
+"""GLIDE as a stage of training: noise, dropped texts and masks go in, the hybrid loss comes out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import BaseModel, Field, PositiveInt, model_validator
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from ...clip.model import ClipModel
+from ...toybox.sheet import contact_sheet
+from ...training import TrainConfig
+from ...training.adapters import add_adapters, merged
+from ...weights.model_folder import extend_model_folder, find_model, write_model_folder
+from ..denoiser import clipped, from_epsilon, guided
+from ..glide import GlideUNet
+from ..loss import HybridLoss
+from ..sampling import normal_draws, sample, seeded_generators
+from ..schedules import make_scheduler
+from ..text_reader import TextReader
+from ..tokenizer import GlideTokenizer
+from .masks import random_masks
+from .pictures import read_picture
+from .start import BUNDLED_TOKENIZER, reader_of, started
+
+# What adapters stand beside: the convolutions and matrix products of the U-Net and of the text transformer.
+ADAPTED = (
+    r"(input_blocks|middle_block|output_blocks)\..*\.(in_layers\.2|out_layers\.3|qkv|encoder_kv|proj_out)"
+    r"|transformer\.resblocks\.\d+\.(attn\.(c_qkv|c_proj)|mlp\.(c_fc|c_proj))"
+)
+SHEET_PROMPTS = (
+    "a red chair", "a blue car", "a green tree", "a yellow mug", "a white snowman", "a black house",
+    "a small pink ball", "a shiny purple rocket", "a gray airplane", "an orange ring",
+    "a brown table to the left of a blue cube", "a red ball on top of a green cube",
+)  # fmt: skip
+
+
+class GlideTraining(BaseModel, title="stage: of a GLIDE recipe", extra="forbid", frozen=True):
+    """How GLIDE is trained.
+
+    schedule: the noise schedule; tokenizer: "toybox" (the default) or the path of a tokenizer.json;
+    clip: what ClipModel.from_pretrained takes: the network then reads texts by that CLIP's tokenizer and their states;
+    snr_clamp: [low, high], see HybridLoss; a small budget learns layout and colour several times sooner with it;
+    drop_text: the share of captions replaced by the empty text; inpaint_share: the share of samples of an inpainting
+    network that see part of the picture, the others see none of it;
+    start_from: a model's name or folder to go on from. Layout and texts are then its own and need not be given; another
+    image_size or dropout may be, and inpaint: true, by which a network that does not inpaint learns it;
+    train: "all", or "lora": adapters of `lora_rank`, merged when saved, and the first convolution, which is small and
+    may have new inputs.
+    """
+
+    schedule: str = "squaredcos_cap_v2"
+    tokenizer: str | None = None
+    clip: str | None = None
+    start_from: str | None = None
+    snr_clamp: tuple[float, float] | None = None
+    drop_text: Annotated[float, Field(ge=0, le=1)] = 0.2
+    inpaint_share: Annotated[float, Field(ge=0, le=1)] = 0.3
+    train: Literal["all", "lora"] = "all"
+    lora_rank: PositiveInt = 8
+
+    @model_validator(mode="after")
+    def _starts_somewhere(self) -> GlideTraining:
+        if self.train == "lora" and not self.start_from:
+            raise ValueError("train: lora needs a trained model to go on from; add start_from:.")
+        return self
+
+
+class GlideStage:
+    """Trains GlideUNet on pictures with captions. Source: GLIDE (Nichol et al. 2021), sections 2.3 and 4.
+
+    The recipe's `model:` holds GlideUNet's arguments without n_vocab, text_width and super_res, its `stage:` what
+    GlideTraining says. Raises what these two raise, and ValueError for what start_from does not go together with.
+    """
+
+    part: ClassVar[str] = "unet"  # of a model folder
+    kind: ClassVar[type[GlideTraining]] = GlideTraining
+
+    def __init__(self, config: TrainConfig):
+        self.settings: Any = self.kind.model_validate(config.stage)
+        torch.manual_seed(config.seed)
+        self.reader = self._reader()
+        self.frozen = [self.reader.encoder] if self.reader.encoder else []
+        self.model = self._network(config.model)
+        self.hybrid = HybridLoss(self.settings.schedule, snr_clamp=self.settings.snr_clamp)
+        if self.settings.train == "lora":
+            add_adapters(self.model, ADAPTED, self.settings.lora_rank)
+            self.model.input_blocks[0].requires_grad_(True)
+        else:
+            self.flops_per_sample = 3 * self._forward_flops()
+
+    def prepare(self, sample: dict[str, Any]) -> dict[str, Any]:
+        """Picture and `txt` of a raw sample -> image uint8 [3, H, W], tokens and mask [ctx].
+
+        See `read_picture` for the picture, and for what is raised.
+        """
+        image = read_picture(sample, self.model.config["image_size"])
+        tokens, mask = self.reader.tokens([sample["txt"].decode()], self.model.config["text_ctx"])
+        return {"image": image, "tokens": tokens[0], "mask": mask[0]}
+
+    def loss(self, model, batch, generator):
+        """The mean hybrid loss of a batch, and its two parts."""
+        image, given = self.conditions(batch["image"], generator)
+        n, device = len(image), image.device
+        timesteps = torch.randint(self.hybrid.steps, (n,), generator=generator).to(device)
+        noise = torch.randn(image.shape, generator=generator).to(device)
+        kept = (torch.rand(n, 1, generator=generator) >= self.settings.drop_text).to(device)
+        x = self.hybrid.add_noise(image, timesteps, noise)
+        text = self.reader.inputs(batch["tokens"], batch["mask"] & kept)
+        predicted = model(x, timesteps, **text, **given)
+        error, bound = self.hybrid(predicted.float(), image, x, timesteps, noise)
+        weighted = error * self.hybrid.weight(timesteps)
+        return (weighted + bound).mean(), {"squared_error": error.mean(), "bound": bound.mean()}
+
+    def conditions(self, image: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """Images uint8 [N, 3, H, W] as they are learned, in [-1, 1], and what the network is told of them."""
+        image = image.float() / 127.5 - 1
+        if not self.model.config["inpaint"]:
+            return image, {}
+        mask = random_masks(len(image), image.shape[-1], self.settings.inpaint_share, generator)
+        return image, {"inpaint_image": image, "inpaint_mask": mask.to(image.device)}
+
+    def samples(self, model):
+        """Guided pictures of a dozen prompts, seeded."""
+        side = self.model.config["image_size"]
+        x = self._drawn(model, [*SHEET_PROMPTS, *[""] * len(SHEET_PROMPTS)], side, 3.0)
+        return contact_sheet(as_arrays(x), columns=6)
+
+    def save(self, model, folder: Path) -> None:
+        """Write the model as `maquette.pipeline` reads it: with all else that it had, if it started from one."""
+        parts, settings = {self.part: merged(model)}, {"schedule": self.settings.schedule}
+        if self.settings.start_from:
+            start = find_model(self.settings.start_from, "text-to-image")
+            extend_model_folder(start, folder, parts, settings)
+        else:
+            write_model_folder(folder, "GlidePipeline", {**parts, **self.reader.parts()}, settings)
+
+    def _drawn(self, model, texts: list[str], side: int, scale: float, **given: Tensor) -> Tensor:
+        """Samples [N, 3, side, side] of `texts`, which hold those for guidance too, unless the scale is 1."""
+        device = next(model.parameters()).device
+        tokens, mask = (part.to(device) for part in self.reader.tokens(texts, self.model.config["text_ctx"]))
+        text = model.encode_text(**self.reader.inputs(tokens, mask))
+        scheduler = make_scheduler("sde-dpm++", self.settings.schedule, 20)
+        n = len(texts) if scale == 1 else len(texts) // 2
+        draw = normal_draws(seeded_generators(0, n), (3, side, side), device)
+        network = from_epsilon(lambda x, t: model(x, t, text=text, **given), scheduler.alphas_cumprod)
+        return sample(clipped(guided(network, scale)), scheduler, draw(), draw)
+
+    def _network(self, layout: dict[str, Any]) -> GlideUNet:
+        reading: dict[str, Any] = self.reader.layout()
+        if self.settings.start_from:
+            return started(self.settings.start_from, self.part, layout, reading)
+        return GlideUNet(**layout, **reading, super_res=self.part == "upsampler")
+
+    def _reader(self) -> TextReader:
+        settings = self.settings
+        if settings.clip:
+            clip = ClipModel.from_pretrained(settings.clip, dtype=torch.float32, device="cpu")
+            return TextReader(clip.tokenizer, clip.encoder)
+        if settings.start_from and not settings.tokenizer:
+            return reader_of(settings.start_from)
+        path = settings.tokenizer or "toybox"
+        return TextReader(GlideTokenizer.from_file(BUNDLED_TOKENIZER if path == "toybox" else path))
+
+    @torch.no_grad()
+    def _forward_flops(self) -> int:
+        """Of one sample, as it is learned."""
+        side, ctx = self.model.config["image_size"], self.model.config["text_ctx"]
+        image, given = self.conditions(torch.zeros(1, 3, side, side, dtype=torch.uint8), torch.Generator())
+        with FlopCounterMode(display=False) as counter:
+            text = self.reader.inputs(*self.reader.tokens([""], ctx))
+            self.model(image, torch.zeros(1), **text, **given)
+        return counter.get_total_flops()
+
+
+def as_arrays(x: Tensor) -> list[np.ndarray]:
+    """Pictures [N, 3, H, W] in [-1, 1] as uint8 [H, W, 3] each."""
+    return list(((x.cpu() / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy())

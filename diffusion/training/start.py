@@ -1,0 +1,100 @@
+"""What a training of GLIDE goes on from: a network of a model folder, perhaps to learn inpainting, and its texts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...clip.encoder import ClipEncoder
+from ...clip.tokenizer import ClipTokenizer
+from ...weights.load_saved import load_saved
+from ...weights.model_folder import INDEX, find_model, load_part
+from ..glide import GlideUNet
+from ..text_reader import TextReader
+from ..tokenizer import GlideTokenizer
+
+BUNDLED_TOKENIZER = Path(__file__).parents[2] / "toybox" / "tokenizer.json"
+# What a recipe may say otherwise than the network that it goes on from.
+FREE = ("image_size", "dropout", "inpaint")
+NOT_SEEN = 3  # channels of the input that come before those of the picture to inpaint
+TOKENIZERS = {"GlideTokenizer": GlideTokenizer, "ClipTokenizer": ClipTokenizer}
+
+
+def part_folder(model: str, part: str) -> Path:
+    """Where a part of a text-to-image model lies. Raises what find_model raises, ValueError if it has no such part."""
+    folder = find_model(model, "text-to-image")
+    index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    entry = index.get(part)
+    if not entry or entry[1] is None:
+        parts = [
+            name for name, value in index.items() if isinstance(value, list) and (folder / name).is_dir()
+        ]
+        raise ValueError(f"{model} has no {part}, only {', '.join(parts)}; give a model that has one")
+    return folder.joinpath(*(entry[2:] or [part]))
+
+
+def reader_of(model: str) -> TextReader:
+    """What reads the texts of a model's networks."""
+    folder = find_model(model, "text-to-image")
+    index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    tokenizer = load_part(TOKENIZERS[index["tokenizer"][1]], part_folder(model, "tokenizer"), None)
+    if not (index.get("text_encoder") or [None, None])[1]:
+        return TextReader(tokenizer)
+    return TextReader(tokenizer, load_saved(ClipEncoder, part_folder(model, "text_encoder"), torch.float32))
+
+
+def started(model: str, part: str, layout: Mapping[str, Any], reading: Mapping[str, Any]) -> GlideUNet:
+    """The network `part` of a model, float32, in the layout of a recipe, which need only say what is to be otherwise.
+
+    If it is to inpaint and could not, its input's new channels count nothing, so that it computes what it did.
+    reading: what the texts' reader settles of the layout. Raises ValueError for what cannot be otherwise.
+    """
+    start = load_saved(GlideUNet, part_folder(model, part), torch.float32)
+    had = {key: _plain(value) for key, value in start.config.items() if not key.startswith("_")}
+    upsamples = {False: "a base network", True: "an upsampler"}
+    if had["super_res"] != (part == "upsampler"):
+        wanted, found = upsamples[not had["super_res"]], upsamples[had["super_res"]]
+        raise ValueError(f"start_from: the {part} of {model} is {found}; give a model where it is {wanted}.")
+    check_layout(model, had, layout, FREE)
+    if any(had[key] != value for key, value in {"text_width": None, **reading}.items()):
+        raise ValueError(f"start_from: {model} reads texts in another way; drop the keys tokenizer and clip.")
+    if had["inpaint"] and not layout.get("inpaint", True):
+        raise ValueError(f"start_from: {model} inpaints and goes on doing so; drop inpaint: under model:.")
+    network = GlideUNet(**{**had, **layout})
+    weights = start.state_dict()
+    if network.config["inpaint"] and not had["inpaint"]:
+        weights["input_blocks.0.0.weight"] = _widened(weights["input_blocks.0.0.weight"], had["patch_size"])
+    network.load_state_dict(weights)
+    return network
+
+
+def check_layout(
+    model: str, had: Mapping[str, Any], layout: Mapping[str, Any], free: Sequence[str] = ()
+) -> None:
+    """Raise ValueError if a recipe's `layout` names what a network has not, or says it, unless `free`, otherwise."""
+    for key, wanted in layout.items():
+        if key not in had:
+            raise ValueError(f"unknown key {key!r} under model:; known are {', '.join(had)}.")
+        if key not in free and _plain(had[key]) != _plain(wanted):
+            raise ValueError(
+                f"start_from: {model} has {key} {had[key]!r}, but model: in the recipe says {wanted!r}."
+            )
+
+
+def _widened(weight: Tensor, patch_size: int) -> Tensor:
+    """The first convolution's weight with zeros for the picture to inpaint and its mask."""
+    per_channel = patch_size**2
+    before, after = weight.tensor_split([NOT_SEEN * per_channel], dim=1)
+    return torch.cat(
+        [before, before.new_zeros(len(before), 4 * per_channel, *before.shape[2:]), after], dim=1
+    )
+
+
+def _plain(value: Any) -> Any:
+    """A value of a config; from a file its tuples come back as lists."""
+    return list(value) if isinstance(value, (tuple, list)) else value

@@ -1,0 +1,117 @@
+"""GLIDE's upsampler as a stage of training: it learns pictures from their own reductions, and from crops of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, model_validator
+from torch import Tensor
+
+from ...toybox import make_scene, render
+from ...toybox.sheet import contact_sheet
+from ...training import TrainConfig
+from ...training.adapters import merged
+from ...weights.model_folder import extend_model_folder, find_model, write_model_folder
+from ..glide import GlideUNet
+from ..text_reader import TextReader
+from .low_res import degraded, reduced
+from .stage import GlideStage, GlideTraining, as_arrays
+from .start import part_folder, reader_of
+
+FACTOR = 4
+SHEET_SCENES = 6
+
+
+class UpsamplerTraining(GlideTraining, title="stage: of an upsampler's recipe", frozen=True):
+    """How GLIDE's upsampler is trained: as GlideTraining says, and
+
+    crop: pixels of a side of the random part of each picture that a step sees (0: all of it);
+    blur: pixels of the small picture, and noise, of pictures from -1 to 1: the largest deviations by which the small
+    picture is made worse, see `degraded`;
+    base: the name or folder of a model that the upsampler belongs to. It then reads texts as that model does, and is
+    saved together with all parts that the model has at that time; without it, alone, to be put to a base later.
+    """
+
+    schedule: str = "linear"
+    drop_text: Annotated[float, Field(ge=0, le=1)] = 0.1
+    crop: NonNegativeInt = 0
+    blur: NonNegativeFloat = 0.6
+    noise: NonNegativeFloat = 0.06
+    base: str | None = None
+
+    @model_validator(mode="after")
+    def _reads_one_way(self) -> UpsamplerTraining:
+        if self.base and (self.clip or self.tokenizer):
+            raise ValueError("an upsampler reads texts as its base does; drop clip and tokenizer, or base.")
+        return self
+
+
+class UpsamplerStage(GlideStage):
+    """Trains GlideUNet with `low_res`, a quarter of the side. Source: GLIDE (Nichol et al. 2021), section 4.
+
+    The recipe is as GlideStage's, with what UpsamplerTraining adds. Pictures must have `image_size` pixels or more.
+    Raises as GlideStage, and ValueError for a crop that does not fit.
+    """
+
+    part: ClassVar[str] = "upsampler"
+    kind: ClassVar[type[GlideTraining]] = UpsamplerTraining
+
+    def __init__(self, config: TrainConfig):
+        stage = UpsamplerTraining.model_validate(config.stage)
+        if stage.base:
+            part_folder(stage.base, "unet")
+        super().__init__(config)
+
+    def conditions(self, image: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """As GlideStage, of crops that lie on whole pixels of the small picture."""
+        crop = self.settings.crop
+        if crop:
+            places = (image.shape[-1] - crop) // FACTOR + 1
+            corners = FACTOR * torch.randint(places, (len(image), 2), generator=generator)
+            image = torch.stack(
+                [
+                    each[:, y : y + crop, x : x + crop]
+                    for each, (y, x) in zip(image, corners.tolist(), strict=True)
+                ]
+            )
+        image, given = super().conditions(image, generator)
+        small = degraded(reduced(image, FACTOR), self.settings.blur, self.settings.noise, generator)
+        return image, {**given, "low_res": small}
+
+    def samples(self, model):
+        """Of a few Toybox scenes: the small picture, what becomes of it, and the true one."""
+        side, device = self.model.config["image_size"], next(model.parameters()).device
+        scenes = [make_scene("val", number) for number in range(SHEET_SCENES)]
+        true = torch.stack([torch.from_numpy(render(scene, size=side)) for scene in scenes])
+        true = rearrange(true, "n h w c -> n c h w").float().to(device) / 127.5 - 1
+        small = reduced(true, FACTOR)
+        large = self._drawn(model, [scene.caption for scene in scenes], side, 1.0, low_res=small)
+        shown = [F.interpolate(small, scale_factor=float(FACTOR)), large, true]
+        rows = rearrange(torch.stack(shown), "kind n c h w -> (n kind) c h w")
+        return contact_sheet(as_arrays(rows), columns=6)
+
+    def save(self, model, folder: Path) -> None:
+        """Write the upsampler, with its base if there is one, as `maquette.pipeline` reads them."""
+        settings = {"upsampler_schedule": self.settings.schedule}
+        if self.settings.base:
+            base = find_model(self.settings.base, "text-to-image")
+            extend_model_folder(base, folder, {self.part: merged(model)}, settings)
+        else:
+            parts = {self.part: merged(model), **self.reader.parts()}
+            write_model_folder(folder, "GlidePipeline", parts, settings)
+
+    def _network(self, layout: dict[str, Any]) -> GlideUNet:
+        model = super()._network(layout)
+        side, crop, factor = model.config["image_size"], self.settings.crop, max(FACTOR, model.factor)
+        if crop > side or crop % factor or side % factor:
+            raise ValueError(
+                f"crop {crop} and image_size {side} must be multiples of {factor}, crop the smaller."
+            )
+        return model
+
+    def _reader(self) -> TextReader:
+        return reader_of(self.settings.base) if self.settings.base else super()._reader()
