@@ -4,7 +4,7 @@
     maquette create "a red mug" --model runs/mine/model
 
 Adapters are trained beside the model's own weights and merged into them at the end. `before_after.png` in the folder of
-the run shows the first captions drawn by the model as it was and as it is then. Fifty pictures take a minute or two.
+the run shows the first captions drawn by the model as it was and as it is then. Fifty pictures take some minutes.
 """
 
 import argparse
