@@ -96,5 +96,6 @@ def test_bad_arguments_are_one_sentence_and_no_file(inpaint, tmp_path, arguments
 
 def test_unknown_models_are_named(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert main(["inpaint", "photo.png", "a cat", "--model", "mimi"]) == 2
+    Image.new("RGB", (64, 64)).save("photo.png")
+    assert main(["inpaint", "photo.png", "a cat", "--expand", "8", "--model", "mimi"]) == 2
     assert "did you mean 'mini'" in capsys.readouterr().err
