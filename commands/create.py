@@ -86,6 +86,8 @@ def create(
     judge = None if best_of is None else ClipModel.from_pretrained("mini")
     guide = None
     if clip_guidance is not None and (clip is not None or pipe.noised_clip is None):
+        if clip is None and model != "mini":
+            raise ValueError(f"{model} has no CLIP of its own; say which one guides, such as --clip ViT-B/32")
         guide = ClipModel.from_pretrained(clip or "mini")
     target = output or free_name(prompt, Path.cwd())
     said = {} if photo is None else {"from": photo.name}

@@ -229,7 +229,8 @@ def test_by_name_it_is_fetched_and_converted_once(mirror, tmp_path, monkeypatch,
     cache = tmp_path / "cache"
     folder = cache / "glide-text-to-image"
     assert find_model("glide", "text-to-image") == folder and (folder / "upsampler").is_dir()
-    assert len(mirror.requests) == 4
+    assert (folder / "noised_clip").is_dir()
+    assert len(mirror.requests) == 6
     for path in cache.iterdir():
         if path.suffix in (".pt", ".json", ".bpe"):
             path.unlink()
@@ -258,7 +259,7 @@ def test_several_at_once_convert_once_and_what_was_killed_is_removed(mirror, tmp
 def test_download_fetches_and_converts_all_tasks(mirror, tmp_path, capsys):
     code, out, _ = run(capsys, "download", "glide")
     assert (code, [Path(path).name for path in out]) == (0, ["glide-text-to-image", "glide-inpainting"])
-    assert listed(capsys) == ["3,132", "to", "6,264", "MB", "yes", f"{out[0]},", out[1]]
+    assert listed(capsys) == ["3,448", "to", "6,896", "MB", "yes", f"{out[0]},", out[1]]
 
 
 @pytest.mark.skipif(not GPT2.is_dir(), reason=f"GPT-2's vocabulary is not committed, and not at {GPT2}")
