@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 from maquette.toybox import COLOURS, THINGS, make_scene, render
-from maquette.toybox.judge import WEIGHTS, Judge
+from maquette.toybox.judge import Judge
 from PIL import Image
 
 
@@ -21,7 +21,7 @@ def test_the_shipped_judge_names_renders(judge, split):
 
 
 def test_the_shipped_judge_is_small():
-    assert WEIGHTS.stat().st_size <= 2_000_000
+    assert Judge.weights.stat().st_size <= 2_000_000
 
 
 def test_arrays_pictures_and_tensors_are_judged_alike(judge):

@@ -20,7 +20,9 @@ from .vocabulary import COLOURS, RELATIONS, THINGS
 
 SEEN_RELATIONS = (*RELATIONS, "under")
 """What the judge tells apart: with "under", each has its opposite, so either thing can be named first."""
-OPPOSITES = dict(zip(SEEN_RELATIONS, ("under", "right of", "left of", "behind", "in front of", "on top of")))
+OPPOSITES = dict(
+    zip(SEEN_RELATIONS, ("under", "right of", "left of", "behind", "in front of", "on top of"), strict=True)
+)
 _OPPOSITE = [SEEN_RELATIONS.index(relation) for relation in OPPOSITES.values()]
 _NO_RELATION = len(SEEN_RELATIONS)
 _IN_A_MIRROR = (0, 2, 1, 3, 4, 5, _NO_RELATION)
@@ -28,14 +30,14 @@ _WIDTH = 128
 
 
 class Seen(NamedTuple):
-    """What a picture shows: (thing, colour) pairs in the order of THINGS, and, of two, the first's relation to the second."""
+    """What a picture shows: pairs of (thing, colour) in the order of THINGS; of two, the relation of first to second."""
 
     pairs: tuple[tuple[str, str], ...]
     relation: str | None
 
 
 class Reading(NamedTuple):
-    """Of each kind of thing: the logit that it is there [N, 20], of its colours [N, 20, 11], and its vector [N, 20, 128]."""
+    """Of each kind of thing: logit of being there [N, 20], logits of colours [N, 20, 11], and a vector [N, 20, 128]."""
 
     things: Tensor
     colours: Tensor
@@ -89,40 +91,44 @@ class PairJudge(PictureJudge):
         things, colours, vectors = self(images)
         likeliest = things.topk(2).indices.sort(1).values
         relations = self.relations(vectors, *likeliest.T).argmax(1).tolist()
-        seen = []
+        found = []
         for there, colour, relation in zip(things > 0, colours.argmax(2).tolist(), relations, strict=True):
             pairs = tuple((THINGS[i], COLOURS[colour[i]]) for i in there.nonzero().flatten().tolist())
-            seen.append(Seen(pairs, SEEN_RELATIONS[relation] if len(pairs) == 2 else None))
-        return seen
+            found.append(Seen(pairs, SEEN_RELATIONS[relation] if len(pairs) == 2 else None))
+        return found
 
     def right(self, images: Pictures, scenes: Sequence[Scene]) -> tuple[np.ndarray, np.ndarray]:
         """Whether each picture shows its scene's pairs and nothing else, and also their relation; bool [N] each.
 
         Raises ValueError for a scene that has not two things of two kinds, or not one scene per picture.
         """
-        for scene in scenes:
-            if len({toy.thing for toy in scene.objects}) != 2 or len(scene.objects) != 2:
-                raise ValueError(
-                    f'The judge of pairs needs scenes of two things of two kinds, not "{scene.caption}".'
-                )
-        if len(images) != len(scenes):
-            raise ValueError(f"There must be one scene per picture, not {len(scenes)} for {len(images)}.")
-        pairs, relations = [], []
-        for seen, scene in zip(self.name(images), scenes, strict=True):
-            asked = tuple((toy.thing, toy.colour) for toy in scene.objects)
-            relation = scene.relation
-            if THINGS.index(asked[0][0]) > THINGS.index(asked[1][0]):
-                asked, relation = asked[::-1], OPPOSITES.get(relation or "")
-            pairs.append(seen.pairs == asked)
-            relations.append(pairs[-1] and seen.relation == relation)
-        return np.array(pairs), np.array(relations)
+        asked = [_shown(scene) for scene in scenes]
+        if len(images) != len(asked):
+            raise ValueError(f"There must be one scene per picture, not {len(asked)} for {len(images)}.")
+        both = list(zip(self.name(images), asked, strict=True))
+        pairs = np.array([found.pairs == wanted.pairs for found, wanted in both])
+        return pairs, np.array([found == wanted for found, wanted in both])
+
+
+def _shown(scene: Scene) -> Seen:
+    """What a picture of the scene shows. Raises ValueError for a scene that has not two things of two kinds."""
+    pairs = tuple((toy.thing, toy.colour) for toy in scene.objects)
+    places = [THINGS.index(thing) for thing, _ in pairs]
+    if len(places) != 2 or places[0] == places[1] or scene.relation not in RELATIONS:
+        raise ValueError(
+            f'The judge of pairs needs two things of two kinds in a relation, not "{scene.caption}".'
+        )
+    if places[0] < places[1]:
+        return Seen(pairs, scene.relation)
+    return Seen(pairs[::-1], OPPOSITES[scene.relation])
 
 
 def train_pair_judge(
     data: str | Path, scenes: int = 110_000, epochs: int = 4, batch: int = 128
 ) -> dict[str, float]:
-    """Train the judge on renders, from the one-thing judge's trunk, save it as the one that ships; return how often it is right.
+    """Train the judge on renders, save it as the one that ships, and return in which shares of renders it is right.
 
+    It starts from the trunk of the one-thing judge. "relation" is a share of the pictures whose pairs are right.
     Renders into folders of `data`, or finds there, what `judge_training.judge_shards` says. An eighth of the one-thing
     scenes are among them, so that one thing is not taken for two.
     Reproduce with `python -c "from maquette.toybox.pair_judge import *; print(train_pair_judge('data'))"`.
@@ -148,7 +154,8 @@ def train_pair_judge(
         images, found = read_scenes(shards, is_pair)
         truth = [make_scene(split, scene["index"]) for scene in found]
         pairs, relations = PairJudge.load().right(images.numpy(), truth)
-        shares[f"{split} pairs"], shares[f"{split} relation"] = pairs.mean(), relations.sum() / pairs.sum()
+        shares[f"{split} pairs"] = float(pairs.mean())
+        shares[f"{split} relation"] = float(relations.sum() / pairs.sum())
     return shares
 
 
