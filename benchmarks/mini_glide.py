@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import maquette
+import numpy as np
 import torch
 from maquette.clip import ClipModel
 from maquette.pipelines.picture_files import check_output, save_pictures
@@ -83,7 +84,8 @@ def texture(drawings: list[Image.Image], scenes: list[Scene]) -> dict:
     """How far the drawings' texture is from that of renders of their scenes, and how far other renders of them are."""
     size = drawings[0].width
     renders, others = (
-        [render(replace(scene, index=scene.index + shift), size) for scene in scenes] for shift in (0, 10**9)
+        np.stack([render(replace(scene, index=scene.index + shift), size) for scene in scenes])
+        for shift in (0, 10**9)
     )
     results = {
         "texture": round(texture_distance(drawings, renders), 3),

@@ -3,7 +3,7 @@
     python benchmarks/mini_pairs.py --model mini --count 500 --sheet pairs.png
     python benchmarks/mini_pairs.py --split novel
 
-Prints how many drawings show both (thing, colour) pairs and nothing else, in how many of those the relation holds, the
+Prints how many drawings show both (thing, colour) pairs, in how many of those the relation holds, the
 same of renders of the same scenes, which is the most that the judge would find, how far the texture is from the
 renders', and one line of JSON.
 """

@@ -23,12 +23,12 @@ def renders(scenes: list[Scene]) -> np.ndarray:
 
 
 # Scenes far behind those that the judge was tested on when it was chosen.
-@pytest.mark.parametrize(("split", "start"), [("val", 50_000), ("novel", 50_000)])
-def test_the_shipped_judge_is_right_about_renders(judge, split, start):
-    scenes = pair_scenes(split, start, 200)
+@pytest.mark.parametrize(("split", "least"), [("val", 0.95), ("novel", 0.92)])
+def test_the_shipped_judge_is_right_about_renders(judge, split, least):
+    scenes = pair_scenes(split, 50_000, 200)
     pairs, relations = judge.right(renders(scenes), scenes)
-    assert pairs.mean() >= 0.95
-    assert relations.sum() >= 0.95 * pairs.sum()
+    assert pairs.mean() >= least
+    assert relations.sum() >= 0.98 * pairs.sum()
 
 
 def test_the_shipped_judge_is_small():

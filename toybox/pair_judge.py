@@ -27,10 +27,12 @@ _OPPOSITE = [SEEN_RELATIONS.index(relation) for relation in OPPOSITES.values()]
 _NO_RELATION = len(SEEN_RELATIONS)
 _IN_A_MIRROR = (0, 2, 1, 3, 4, 5, _NO_RELATION)
 _WIDTH = 128
+PRESENT = -1.0
+"""The logit from which a thing counts as there, about 1 in 4: of a pair, one thing may be half hidden by the other."""
 
 
 class Seen(NamedTuple):
-    """What a picture shows: pairs of (thing, colour) in the order of THINGS; of two, the relation of first to second."""
+    """What a picture shows: (thing, colour) pairs in the order of THINGS, and how the first stands to a second."""
 
     pairs: tuple[tuple[str, str], ...]
     relation: str | None
@@ -87,18 +89,22 @@ class PairJudge(PictureJudge):
 
     @torch.no_grad()
     def name(self, images: Pictures) -> list[Seen]:
-        """What each picture shows: of each kind of thing, one if it is likelier there than not."""
+        """What each picture shows: the two likeliest kinds of thing, or fewer if these are not there."""
         things, colours, vectors = self(images)
-        likeliest = things.topk(2).indices.sort(1).values
-        relations = self.relations(vectors, *likeliest.T).argmax(1).tolist()
+        kinds = things.topk(2).indices.sort(1).values
+        there = things.gather(1, kinds) > PRESENT
+        relations = self.relations(vectors, *kinds.T).argmax(1)
+        hues = colours.argmax(2).gather(1, kinds)
         found = []
-        for there, colour, relation in zip(things > 0, colours.argmax(2).tolist(), relations, strict=True):
-            pairs = tuple((THINGS[i], COLOURS[colour[i]]) for i in there.nonzero().flatten().tolist())
+        for kind, hue, shown, relation in zip(
+            *(x.tolist() for x in (kinds, hues, there, relations)), strict=True
+        ):
+            pairs = tuple((THINGS[kind[i]], COLOURS[hue[i]]) for i in (0, 1) if shown[i])
             found.append(Seen(pairs, SEEN_RELATIONS[relation] if len(pairs) == 2 else None))
         return found
 
     def right(self, images: Pictures, scenes: Sequence[Scene]) -> tuple[np.ndarray, np.ndarray]:
-        """Whether each picture shows its scene's pairs and nothing else, and also their relation; bool [N] each.
+        """Whether each picture shows its scene's pairs, and whether these also stand in its relation; bool [N] each.
 
         Raises ValueError for a scene that has not two things of two kinds, or not one scene per picture.
         """
@@ -124,7 +130,7 @@ def _shown(scene: Scene) -> Seen:
 
 
 def train_pair_judge(
-    data: str | Path, scenes: int = 110_000, epochs: int = 4, batch: int = 128
+    data: str | Path, scenes: int = 110_000, epochs: int = 3, batch: int = 128
 ) -> dict[str, float]:
     """Train the judge on renders, save it as the one that ships, and return in which shares of renders it is right.
 
