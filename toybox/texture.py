@@ -59,14 +59,15 @@ def _moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean [45] and covariance [45, 45] of the patches' features, summed up picture by picture."""
     from scipy.fft import dctn
 
-    count, total, products = 0, 0.0, 0.0
+    width = 3 * (PATCH**2 - 1)
+    count, total, products = 0, np.zeros(width), np.zeros((width, width))
     for image in images:
         windows = np.lib.stride_tricks.sliding_window_view(image / 255, (PATCH, PATCH), axis=(0, 1))
-        waves = dctn(windows[::STRIDE, ::STRIDE], axes=(-2, -1), norm="ortho")
-        waves = rearrange(waves, "down across colour y x -> (down across) colour (y x)")[..., 1:]
+        waves = np.asarray(dctn(windows[::STRIDE, ::STRIDE], axes=(-2, -1), norm="ortho"))
+        waves = rearrange(waves, "down across colour y x -> (down across) colour (y x)")[:, :, 1:]
         features = rearrange(np.log(np.abs(waves) + FAINT), "patch colour wave -> patch (colour wave)")
         count, total = count + len(features), total + features.sum(0)
-        products = products + features.T @ features
+        products += features.T @ features
     mean = total / count
     return mean, products / count - np.outer(mean, mean)
 
