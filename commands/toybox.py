@@ -17,6 +17,9 @@ def toybox(
         Path | None, typer.Option(help="Picture file: draw the scenes side by side instead.")
     ] = None,
     size: Annotated[int, typer.Option(help="Pixels of a picture's side.")] = 64,
+    things: Annotated[
+        int | None, typer.Option(help="Leave out scenes of another number of things, 1 or 2.")
+    ] = None,
     clouds: Annotated[bool, typer.Option("--clouds", help="Also sample each scene's point cloud.")] = False,
 ) -> None:
     """Write scenes of the toy world as training data, or look at them."""
@@ -34,7 +37,9 @@ def toybox(
         from ..toybox.shards import write_shards
 
         clean_up_on_interrupt()
-        written = write_shards(split, count, out, size=size, clouds=clouds)
+        if things not in (None, 1, 2):
+            raise ValueError(f"scenes have 1 or 2 things, not {things}")
+        written = write_shards(split, count, out, size=size, clouds=clouds, things=things)
         typer.echo(f"{len(written)} shards in {out.resolve()}")
     else:
         raise ValueError(

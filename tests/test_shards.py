@@ -10,6 +10,7 @@ from maquette.toybox import shards as room
 from maquette.toybox.scenes import true_captions
 from maquette.toybox.shards import write_shards
 from maquette.toybox.sheet import contact_sheet, scene_sheet
+from maquette.training import Shards
 from PIL import Image
 
 
@@ -102,3 +103,15 @@ def test_captions_widen_the_rows_and_must_be_as_many_as_pictures():
         with pytest.raises(ValueError, match=r"contact sheet|Columns"):
             contact_sheet(**{"images": images} | wrong)
     assert scene_sheet("val", 3, size=32).width > 3 * 32
+
+
+def test_scenes_of_two_things_alone(tmp_path, short_shards):
+    paths = write_shards("train", 12, tmp_path, size=16, workers=1, things=2)
+    scenes = [json.loads(sample["json"]) for sample in Shards(paths)]
+    assert {len(scene["objects"]) for scene in scenes} == {2}
+    assert [scene["index"] for scene in scenes] == [
+        i for i in range(12) if len(make_scene("train", i).objects) == 2
+    ]
+    write_shards("train", 12, tmp_path / "all", size=16, workers=1)
+    with pytest.raises(FileExistsError, match="does not hold train scenes"):
+        write_shards("train", 12, tmp_path / "all", size=16, workers=1, things=2)

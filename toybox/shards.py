@@ -10,10 +10,11 @@ import os
 import signal
 import tarfile
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ SCENES_PER_SHARD = 1000
 
 @dataclass(frozen=True)
 class Shard:
-    """One tar to be: scenes `first` … `last - 1` of a split, at `path`."""
+    """One tar to be: scenes `first` … `last - 1` of a split, or those of so many `things` only, at `path`."""
 
     path: Path
     split: str
@@ -38,6 +39,16 @@ class Shard:
     last: int
     size: int
     clouds: bool
+    things: int | None = None
+
+    @cached_property
+    def scenes(self) -> Sequence[int]:
+        """The indices of its scenes."""
+        if self.things is None:
+            return range(self.first, self.last)
+        return [
+            i for i in range(self.first, self.last) if len(make_scene(self.split, i).objects) == self.things
+        ]
 
     def words(self, index: int) -> dict[str, bytes]:
         """The parts of a sample that are not drawn: `txt` and `captions.txt`, and `json` (attributes)."""
@@ -70,16 +81,20 @@ class Shard:
         found = Shards([self.path])
         sample = found[0]
         kinds = {"png", "txt", "captions.txt", "json"} | ({"npy"} if self.clouds else set())
-        same = found.samples[0].parts.keys() == kinds
+        keys = [each.key for each in found.samples]
+        expected = [f"{self.split}-{index:08d}" for index in self.scenes]
+        if self.things is None:  # a shard of more scenes will do
+            keys = keys[: len(expected)]
+        same = keys == expected[: len(keys)] and found.samples[0].parts.keys() == kinds
         same = same and Image.open(io.BytesIO(sample["png"])).size == (self.size, self.size)
         # Not the picture itself: another machine may round a pixel differently.
-        same = same and all(sample[kind] == text for kind, text in self.words(self.first).items())
+        same = same and all(sample[kind] == text for kind, text in self.words(self.scenes[0]).items())
         if not same:
             raise FileExistsError(
                 f"{self.path} does not hold {self.split} scenes from {self.first} on at {self.size} px"
                 f"{' with clouds' if self.clouds else ''}; give another output folder or delete its shards."
             )
-        return len(found) >= self.last - self.first
+        return len(found) >= len(self.scenes)
 
 
 def write_shards(
@@ -90,12 +105,13 @@ def write_shards(
     clouds: bool = False,
     workers: int | None = None,
     start: int = 0,
+    things: int | None = None,
 ) -> list[Path]:
     """Write scenes `start` … `start + count - 1` of a split as `out/shard-00000.tar` …, 1,000 scenes each.
 
     A sample is `<key>.png` (RGB, `size` px), `<key>.txt` (caption), `<key>.captions.txt` (that and shorter ones, one
     a line), `<key>.json` (attributes) and, with `clouds`, `<key>.npy` (float16 [4096, 6]). Works on `workers`
-    processes (default: one per core), shows a progress bar, keeps shards that are already there, and leaves no part
+    processes (default: one per core), leaves out scenes that have not as many `things`, if that is given, shows a progress bar, keeps shards that are already there, and leaves no part
     of a shard when stopped.
     Returns the paths of all shards. Raises ValueError, FileExistsError or another OSError before rendering.
     """
@@ -117,12 +133,16 @@ def write_shards(
             last=min(first + SCENES_PER_SHARD, start + count),
             size=size,
             clouds=clouds,
+            things=things,
         )
         for number, first in enumerate(range(start, start + count, SCENES_PER_SHARD))
     ]
+    shards = [shard for shard in shards if shard.scenes]
+    if not shards:
+        raise ValueError(f"None of these {count} scenes has {things} things; write more.")
     missing = [shard for shard in shards if not shard.is_written()]
-    scenes = sum(shard.last - shard.first for shard in missing)
-    with tqdm(total=count, initial=count - scenes, unit="scene", desc=f"{split} {size} px") as bar:
+    left, total = (sum(len(shard.scenes) for shard in some) for some in (missing, shards))
+    with tqdm(total=total, initial=total - left, unit="scene", desc=f"{split} {size} px") as bar:
         if min(workers, len(missing)) > 1:
             _write_in_parallel(missing, min(workers, len(missing)), bar)
         else:
@@ -138,7 +158,7 @@ def _write(shard: Shard) -> Generator[int, None, None]:
         write_whole(shard.path) as beside,
         tarfile.open(beside, "w", format=tarfile.USTAR_FORMAT) as tar,
     ):
-        for index in range(shard.first, shard.last):
+        for index in shard.scenes:
             for kind, content in shard.sample(index).items():
                 entry = tarfile.TarInfo(f"{shard.split}-{index:08d}.{kind}")
                 entry.size = len(content)
