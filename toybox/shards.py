@@ -110,9 +110,9 @@ def write_shards(
     """Write scenes `start` … `start + count - 1` of a split as `out/shard-00000.tar` …, 1,000 scenes each.
 
     A sample is `<key>.png` (RGB, `size` px), `<key>.txt` (caption), `<key>.captions.txt` (that and shorter ones, one
-    a line), `<key>.json` (attributes) and, with `clouds`, `<key>.npy` (float16 [4096, 6]). Works on `workers`
-    processes (default: one per core), leaves out scenes that have not as many `things`, if that is given, shows a progress bar, keeps shards that are already there, and leaves no part
-    of a shard when stopped.
+    a line), `<key>.json` (attributes) and, with `clouds`, `<key>.npy` (float16 [4096, 6]). things: leave out scenes
+    that have not so many. Works on `workers` processes (default: one per core), shows a progress bar, keeps shards
+    that are already there, and leaves no part of a shard when stopped.
     Returns the paths of all shards. Raises ValueError, FileExistsError or another OSError before rendering.
     """
     if count < 1:
