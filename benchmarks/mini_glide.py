@@ -43,6 +43,7 @@ def drawing_arguments(doc: str, on_sheet: int) -> argparse.ArgumentParser:
     )
     parser.add_argument("--steps", type=int, help="sampling steps (default: the pipeline's)")
     parser.add_argument("--guidance", type=float, help="guidance scale (default: the pipeline's)")
+    parser.add_argument("--size", type=int, help="pixels of a side (default: the pipeline's)")
     parser.add_argument("--batch", type=int, default=44, help="pictures per call")
     parser.add_argument(
         "--sheet", type=Path, help=f"write a contact sheet of {on_sheet} pictures to this file"
@@ -55,6 +56,7 @@ def drawing_settings(pipe, args) -> dict:
     return {
         "num_inference_steps": pipe.config["num_inference_steps"] if args.steps is None else args.steps,
         "guidance_scale": pipe.config["guidance_scale"] if args.guidance is None else args.guidance,
+        "size": args.size or pipe.image_size,
     }
 
 
