@@ -104,7 +104,7 @@ def main() -> None:
     renders = [render(scene, size) for scene in scenes]
     original = {
         name: value
-        for name, value in PRESETS["original"].items()
+        for name, value in PRESETS["glide"]["original"].items()
         if name.startswith("upsampler") == (args.stage == "upsampler")
     }
     results = {}

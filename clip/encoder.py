@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -42,7 +42,8 @@ class ClipEncoder(ModelMixin, ConfigMixin):
     The arguments are OpenAI's, and what open_clip's models differ in: channels of a head and of the feed-forward
     half (default four times the width), activation ("quick_gelu" or "gelu"), logit_bias (of the sigmoid loss), and
     how pictures are prepared (mean and deviation of channels, "bicubic" or "bilinear", "shortest", "squash" or
-    "longest"). vision_layers is a number for a ViT and four numbers for a ResNet, which has no vision_patch_size.
+    "longest"). vision_layers is a number for a ViT and four numbers for a ResNet, which has no vision_patch_size;
+    0: it reads texts only, as the CLIP beside a published unCLIP does.
     Raises ValueError for sizes that do not go together.
     """
 
@@ -75,7 +76,10 @@ class ClipEncoder(ModelMixin, ConfigMixin):
             transformer_width % transformer_heads == 0,
             f"transformer_width {transformer_width} is no multiple of transformer_heads {transformer_heads}",
         )
-        if isinstance(vision_layers, int):
+        self.visual: Any = None
+        if vision_layers == 0:
+            pass
+        elif isinstance(vision_layers, int):
             _check(bool(vision_patch_size), "a ViT needs a vision_patch_size")
             _check(
                 vision_width % vision_head_width == 0,
@@ -135,6 +139,10 @@ class ClipEncoder(ModelMixin, ConfigMixin):
 
         Without the grid the last block is computed for the vector alone. Raises ValueError for another shape.
         """
+        if self.visual is None:
+            raise ValueError(
+                "this CLIP reads texts only; take a model with an image encoder to read pictures"
+            )
         side = self.config["image_resolution"]
         if pixels.dim() != 4 or pixels.shape[1:] != (3, side, side):
             raise ValueError(f"pixels have shape {tuple(pixels.shape)}; expected [N, 3, {side}, {side}]")
@@ -230,6 +238,8 @@ def _read_off(weights: Mapping[str, Tensor]) -> dict:
             "transformer_mlp_width": weights["transformer.resblocks.0.mlp.c_fc.weight"].shape[0],
             "logit_bias": "logit_bias" in weights,
         }
+        if not any(key.startswith("visual.") for key in weights):
+            return sizes | {"vision_layers": 0}
         if "visual.proj" not in weights:
             stages = [_count(weights, f"visual.layer{number}.", 2) for number in (1, 2, 3, 4)]
             positions = weights["visual.attnpool.positional_embedding"].shape[0] - 1

@@ -74,7 +74,11 @@ class ClipTokenizer:
         original = SimpleTokenizer()
         *entries, _, _ = original.encoder  # open_clip has other names for the last two
         vocabulary = {entry: i for i, entry in enumerate([*entries, START, END])}
-        merges = [(first, second) for first, second in original.bpe_ranks]
+        return cls.from_vocabulary(vocabulary, [(first, second) for first, second in original.bpe_ranks])
+
+    @classmethod
+    def from_vocabulary(cls, vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> "ClipTokenizer":
+        """With other entries and merges that split texts as OpenAI's does. Raises ValueError if CLIP cannot use it."""
         model = BPE(vocabulary, merges, end_of_word_suffix="</w>")
         tokenizer = Tokenizer(model)
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence(

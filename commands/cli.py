@@ -6,9 +6,11 @@ from typing import Annotated
 
 import typer
 
+from .blend import blend
 from .classify import classify
 from .convert import convert
 from .create import create
+from .edit import edit
 from .embed import embed
 from .evaluate import evaluate
 from .inpaint import inpaint
@@ -16,9 +18,11 @@ from .models import download, models
 from .search import search
 from .toybox import toybox
 from .train import train
+from .vary import vary
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help="Words to pictures to 3D.")
-for command in (create, inpaint, classify, embed, evaluate, search, toybox, train, models, download, convert):
+drawing = (create, inpaint, vary, blend, edit)
+for command in (*drawing, classify, embed, evaluate, search, toybox, train, models, download, convert):
     app.command()(command)
 
 

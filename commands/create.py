@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..pipelines.convert import ready_model
+from ..pipelines.families import chosen_family
 from ..pipelines.picture_files import check_output, free_name
-from ..pipelines.presets import PRESETS
+from ..pipelines.presets import PRESETS, check_preset
 from ..pipelines.request import check_drawing, check_request
 from .drawn_pictures import write_drawn, write_sheet
 from .interrupt import cleaning_up_on_interrupt
@@ -35,7 +35,10 @@ def create(
     ] = None,
     preset: Annotated[
         str | None,
-        typer.Option(help=f"How to sample: {', '.join(PRESETS)}.", show_default="as the model says"),
+        typer.Option(
+            help=f"How to sample: {', '.join(name for each in PRESETS.values() for name in each)}.",
+            show_default="as the model says",
+        ),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Sampling steps.", show_default="the model's")] = None,
     guidance: Annotated[
@@ -49,6 +52,9 @@ def create(
         typer.Option(help="Which CLIP that is.", show_default="the model's noise-aware one, or mini"),
     ] = None,
     model: Annotated[str, typer.Option(help="A model's name, folder, or original base.pt.")] = "mini",
+    via: Annotated[
+        str | None, typer.Option(help="glide or unclip.", show_default="what the model is; mini: glide")
+    ] = None,
     best_of: Annotated[
         int | None,
         typer.Option(help="Draw so many and keep the -n that fit the words best, by mini's CLIP."),
@@ -73,8 +79,18 @@ def create(
     check_request(prompt, drawn, seed=seed)
     check_output(output or Path.cwd() / "picture.png")
     picture = None if photo is None else _opened(photo)
+    of_glide = {
+        "--size": size,
+        "--from": photo,
+        "--strength": strength,
+        "--clip-guidance": clip_guidance,
+        "--clip": clip,
+    }
     with cleaning_up_on_interrupt():
-        ready_model(model, "text-to-image")
+        family = chosen_family(model, via)
+    check_preset(preset, family)
+    if family == "unclip" and (given := [name for name, value in of_glide.items() if value is not None]):
+        raise ValueError(f"{given[0]} goes with GLIDE, and {model} draws via unCLIP; leave it out")
     hint_at_toybox(model, prompt)
 
     typer.echo(f"loading {model} …", err=True)
@@ -82,7 +98,7 @@ def create(
     from ..pipelines import pipeline
     from ..pipelines.ranking import ranked
 
-    pipe = pipeline("text-to-image", model)
+    pipe = pipeline("text-to-image", model, via=family)
     judge = None if best_of is None else ClipModel.from_pretrained("mini")
     guide = None
     if clip_guidance is not None and (clip is not None or pipe.noised_clip is None):
@@ -92,17 +108,15 @@ def create(
     target = output or free_name(prompt, Path.cwd())
     said = {} if photo is None else {"from": photo.name}
     keep = partial(write_drawn, target, alone=count == 1, said=said)
+    more: dict[str, Any] = {"image": picture, "strength": strength, "size": size}
+    more |= {"clip_guidance_scale": clip_guidance, "clip": guide}
     made = pipe(
         prompt,
-        image=picture,
-        strength=strength,
-        size=size,
+        **(more if family == "glide" else {}),
         preset=preset,
         num_images_per_prompt=drawn,
         num_inference_steps=steps,
         guidance_scale=guidance,
-        clip_guidance_scale=clip_guidance,
-        clip=guide,
         seed=seed,
         callback_on_batch_end=None if judge else keep,
     )

@@ -32,7 +32,7 @@ def inpaint(
     seed: Annotated[int, typer.Option(help="Picture i is the one of seed + i.")] = 0,
     preset: Annotated[
         str | None,
-        typer.Option(help=f"How to sample: {', '.join(PRESETS)}.", show_default="as the model says"),
+        typer.Option(help=f"How to sample: {', '.join(PRESETS['glide'])}.", show_default="as the model says"),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Sampling steps.", show_default="the model's")] = None,
     guidance: Annotated[

@@ -7,7 +7,7 @@ import typer
 
 from ..pipelines.convert import ready_model
 from ..weights import cached_path, find_model, find_weights, known_models, model_entry
-from ..weights.model_folder import converted_folder
+from ..weights.model_folder import INDEX, converted_folder
 from .interrupt import clean_up_on_interrupt
 
 HEADINGS = ("NAME", "TASKS", "SIZE", "HERE", "WHERE")
@@ -47,6 +47,9 @@ def download(
 
 def _row(name: str, entry: dict) -> tuple[str, str, str, str, str]:
     tasks = ", ".join(entry["tasks"])
+    if "repository" in entry:
+        size = f"{2 * entry['parameters']:,.0f} to {_megabytes(4 * entry['parameters'])}"
+        return name, tasks, size, _on_the_hub(entry["repository"]), entry["source"]
     if "files" not in entry:
         folders = [find_model(name, task) for task in entry["tasks"]]
         size = sum(path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file())
@@ -65,6 +68,13 @@ def _row(name: str, entry: dict) -> tuple[str, str, str, str, str]:
         return name, tasks, size, "yes", ", ".join(str(place) for place in places)
     said = f"{here} of {len(places)}" if here else _megabytes(begun) if begun else "no"
     return name, tasks, size, said, entry["source"]
+
+
+def _on_the_hub(repository: str) -> str:
+    """Whether a repository is in the Hub's cache."""
+    from huggingface_hub import try_to_load_from_cache
+
+    return "yes" if isinstance(try_to_load_from_cache(repository, INDEX), str) else "no"
 
 
 def _size(path: Path) -> int:

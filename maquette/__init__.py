@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .clip import ClipEncoder, ClipModel, ZeroShotClassifier
-    from .pipelines import GlideInpaintPipeline, GlidePipeline, pipeline
+    from .pipelines import (
+        GlideInpaintPipeline,
+        GlidePipeline,
+        UnCLIPPipeline,
+        UnCLIPVariationPipeline,
+        pipeline,
+    )
     from .search import PictureIndex
 
 __version__ = "0.1.0"
@@ -18,6 +24,8 @@ __all__ = [
     "GlideInpaintPipeline",
     "GlidePipeline",
     "PictureIndex",
+    "UnCLIPPipeline",
+    "UnCLIPVariationPipeline",
     "ZeroShotClassifier",
     "pipeline",
 ]
@@ -31,7 +39,13 @@ if not (_root / "diffusion").is_dir():
 def __getattr__(name: str):
     if name in ("ClipEncoder", "ClipModel", "ZeroShotClassifier"):
         from . import clip as home
-    elif name in ("GlideInpaintPipeline", "GlidePipeline", "pipeline"):
+    elif name in (
+        "GlideInpaintPipeline",
+        "GlidePipeline",
+        "UnCLIPPipeline",
+        "UnCLIPVariationPipeline",
+        "pipeline",
+    ):
         from . import pipelines as home
     elif name == "PictureIndex":
         from . import search as home

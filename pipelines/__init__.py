@@ -7,50 +7,70 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from ..weights.table import nearest
+from .families import chosen_family
 from .request import PromptWarning
 
 if TYPE_CHECKING:
     from .glide import GlidePipeline
     from .inpaint import GlideInpaintPipeline
+    from .unclip import UnCLIPPipeline
+    from .variation import UnCLIPVariationPipeline
 
-__all__ = ["GlideInpaintPipeline", "GlidePipeline", "PromptWarning", "pipeline"]
+__all__ = [
+    "GlideInpaintPipeline",
+    "GlidePipeline",
+    "PromptWarning",
+    "UnCLIPPipeline",
+    "UnCLIPVariationPipeline",
+    "pipeline",
+]
 
-TASKS = ("text-to-image", "inpainting", "zero-shot-image-classification")
+TASKS = ("text-to-image", "inpainting", "image-variation", "zero-shot-image-classification")
 
 
 def pipeline(
-    task: str, model: str | os.PathLike = "mini", *, dtype: Any = "auto", device: Any = "auto"
+    task: str,
+    model: str | os.PathLike = "mini",
+    *,
+    via: str | None = None,
+    dtype: Any = "auto",
+    device: Any = "auto",
 ) -> Any:
-    """The pipeline for a task, ready to call: a GlidePipeline, a GlideInpaintPipeline or a ZeroShotClassifier.
+    """The pipeline for a task, ready to call.
 
-    task: "text-to-image", "inpainting" or "zero-shot-image-classification". model: a known name, or a folder that a
-    pipeline or a training wrote; for the last task also everything else that `ClipModel.from_pretrained` takes.
+    task: "text-to-image" (a GlidePipeline or a UnCLIPPipeline), "inpainting" (GlideInpaintPipeline), "image-variation"
+    (UnCLIPVariationPipeline) or "zero-shot-image-classification" (ZeroShotClassifier). model: a known name, or a
+    folder that a pipeline or a training wrote; for the last task also everything else that `ClipModel.from_pretrained`
+    takes. via: for text-to-image, "glide" or "unclip"; None: what the model is, of mini its GLIDE.
     dtype: a torch dtype, or "auto" for bfloat16 where the machine multiplies it natively and float32 elsewhere.
     device: a torch device, or "auto" for a GPU if there is one.
     Raises ValueError for an unknown task or model, FileNotFoundError for missing files.
     """
     if task == "text-to-image":
-        from .glide import GlidePipeline
-
-        return GlidePipeline.from_pretrained(model, dtype=dtype, device=device)
-    if task == "inpainting":
-        from .inpaint import GlideInpaintPipeline
-
-        return GlideInpaintPipeline.from_pretrained(model, dtype=dtype, device=device)
-    if task == "zero-shot-image-classification":
-        from ..clip import ZeroShotClassifier
-
-        return ZeroShotClassifier.from_pretrained(model, dtype=dtype, device=device)
-    raise ValueError(f"unknown task {task!r}{nearest(str(task), TASKS)}; known are {', '.join(TASKS)}")
+        if chosen_family(model, via) == "unclip":
+            from .unclip import UnCLIPPipeline as kind
+        else:
+            from .glide import GlidePipeline as kind
+    elif task == "inpainting":
+        from .inpaint import GlideInpaintPipeline as kind
+    elif task == "image-variation":
+        from .variation import UnCLIPVariationPipeline as kind
+    elif task == "zero-shot-image-classification":
+        from ..clip import ZeroShotClassifier as kind
+    else:
+        raise ValueError(f"unknown task {task!r}{nearest(str(task), TASKS)}; known are {', '.join(TASKS)}")
+    return kind.from_pretrained(model, dtype=dtype, device=device)
 
 
 def __getattr__(name: str):
     if name == "GlidePipeline":
-        from .glide import GlidePipeline
-
-        return GlidePipeline
-    if name == "GlideInpaintPipeline":
-        from .inpaint import GlideInpaintPipeline
-
-        return GlideInpaintPipeline
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from . import glide as home
+    elif name == "GlideInpaintPipeline":
+        from . import inpaint as home
+    elif name == "UnCLIPPipeline":
+        from . import unclip as home
+    elif name == "UnCLIPVariationPipeline":
+        from . import variation as home
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(home, name)

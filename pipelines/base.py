@@ -6,7 +6,7 @@ import json
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from inspect import signature
 from itertools import count
@@ -24,7 +24,7 @@ from ..layers import prepare
 from ..layers.precision import best_device, best_dtype
 from ..weights.model_folder import INDEX, load_part, write_model_folder
 from .convert import load_checkpoint, ready_model
-from .request import PromptWarning, check_request
+from .request import PromptWarning, check_numbers, check_request
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -40,13 +40,14 @@ OnStageStep = Callable[..., Tensor | None]
 class Request:
     """Samples to draw, checked: for each its prompt, its source of noise and, as text, what makes it what it is.
 
-    how: the model's settings, with what the call says in their place.
+    how: the model's settings, with what the call says in their place. given: tensors with a row for each sample.
     """
 
     prompts: list[str]
     generators: list[torch.Generator]
     settings: list[dict[str, str]]
     how: Mapping[str, Any]
+    given: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def steps(self) -> int:
@@ -64,7 +65,8 @@ class Request:
         prompts, generators, settings = (
             each[some] for each in (self.prompts, self.generators, self.settings)
         )
-        return replace(self, prompts=prompts, generators=generators, settings=settings)
+        given = {name: value[some] for name, value in self.given.items()}
+        return replace(self, prompts=prompts, generators=generators, settings=settings, given=given)
 
 
 @dataclass
@@ -126,7 +128,7 @@ class Pipeline(DiffusionPipeline):
         known = [name for name in signature(cls).parameters if name not in cls.parts]
         if unknown := sorted(set(settings) - set(known)):
             raise ValueError(f"unknown setting {unknown[0]!r}; known are {', '.join(known)}")
-        place = ready_model(pretrained_model_name_or_path, cls.task)
+        place = cls.find(pretrained_model_name_or_path)
         device = best_device() if device == "auto" else torch.device(device)
         approximate = dtype == "auto"
         dtype = best_dtype(device) if dtype == "auto" else dtype
@@ -141,6 +143,11 @@ class Pipeline(DiffusionPipeline):
             if isinstance(part, torch.nn.Module):
                 prepare(part.to(memory_format=torch.channels_last), approximate)  # pyright: ignore[reportCallIssue]
         return pipe
+
+    @classmethod
+    def find(cls, model: str | os.PathLike) -> Path:
+        """The folder, or the file, of a model of this pipeline. Raises what `ready_model` raises."""
+        return ready_model(model, cls.task)
 
     @classmethod
     def _load_parts(cls, folder: Path, index: Mapping[str, Any], dtype: Any) -> dict[str, Any]:
@@ -178,7 +185,7 @@ class Pipeline(DiffusionPipeline):
 
     def request(
         self,
-        prompt: str | Sequence[str],
+        prompt: str | Sequence[str] | None,
         count: int,
         steps: int | None,
         guidance_scale: float | None,
@@ -186,14 +193,20 @@ class Pipeline(DiffusionPipeline):
         generator: torch.Generator | Sequence[torch.Generator] | None,
         own: Mapping[str, Any] | None = None,
         asked: Mapping[str, Any] | None = None,
+        things: int = 1,
     ) -> Request:
         """The request checked, with the model's own settings where it says nothing. Warns of prompts that are cut off.
 
+        prompt: None: of something else than words, `count` samples of each of so many `things`.
         generator: one for all samples or a list with one each. Neither it nor a seed: seeded from torch's global one.
         own: settings in place of the model's. asked: what else makes the samples what they are, for their settings.
         Raises ValueError or TypeError.
         """
-        prompts = check_request(prompt, count, steps, guidance_scale, seed)
+        if prompt is None:
+            check_numbers(things, count, steps, guidance_scale, seed)
+            prompts = [""] * (things * count)
+        else:
+            prompts = check_request(prompt, count, steps, guidance_scale, seed)
         own = self.config if own is None else own
         steps = int(own["num_inference_steps"] if steps is None else steps)
         scale = float(own["guidance_scale"] if guidance_scale is None else guidance_scale)
@@ -204,7 +217,7 @@ class Pipeline(DiffusionPipeline):
             **{name: str(value) for name, value in (asked or {}).items() if value is not None},
             "version": f"maquette {version('maquette')}",
         }
-        settings = [{"prompt": text, **shared} for text in prompts]
+        settings = [{**({"prompt": text} if text else {}), **shared} for text in prompts]
         if generator is None:
             first = int(torch.randint(2**31, ())) if seed is None else int(seed)
             generators = [torch.Generator().manual_seed(first + i) for i in range(len(prompts))]

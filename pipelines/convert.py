@@ -1,4 +1,4 @@
-"""GLIDE's original checkpoints: each recognised by its weights, several made into a model folder, a name into a model.
+"""Original checkpoints: each recognised by its weights, several made into a model folder, a name into a model.
 
 Nothing heavy is imported before a file is read, so that a command may ask for a model first.
 """
@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 from ..weights import cached_path, find_model, find_weights, known_models, read_weights
+from ..weights.download import offline
 from ..weights.model_folder import converted_folder, write_model_folder
+from . import karlo
 
 if TYPE_CHECKING:
     import torch
@@ -25,14 +27,18 @@ if TYPE_CHECKING:
 
 # What a checkpoint is, by the channels that its first layer reads.
 BASE, UPSAMPLER, INPAINT_BASE, INPAINT_UPSAMPLER = (
-    "base network", "upsampler", "inpainting base network", "inpainting upsampler",
+    "GLIDE's base network", "GLIDE's upsampler", "GLIDE's inpainting base network", "GLIDE's inpainting upsampler",
 )  # fmt: skip
 NETWORKS = {3: BASE, 6: UPSAMPLER, 7: INPAINT_BASE, 10: INPAINT_UPSAMPLER}
-CLIP_IMAGE, CLIP_TEXT = "noise-aware CLIP's image encoder", "noise-aware CLIP's text encoder"
+CLIP_IMAGE, CLIP_TEXT = (
+    "GLIDE's noise-aware CLIP's image encoder", "GLIDE's noise-aware CLIP's text encoder",
+)  # fmt: skip
 # The sets that make a model: what must be there, what may be, and the pipeline that loads it.
 SETS = {
     "GlidePipeline": ({BASE}, {UPSAMPLER, CLIP_IMAGE, CLIP_TEXT}),
     "GlideInpaintPipeline": ({INPAINT_BASE}, {INPAINT_UPSAMPLER}),
+    "UnCLIPPipeline": ({karlo.PRIOR, karlo.STATISTICS, karlo.DECODER, karlo.CLIP}, {karlo.UPSAMPLER}),
+    "UnCLIPVariationPipeline": ({karlo.DECODER, karlo.CLIP}, {karlo.UPSAMPLER}),
 }
 BASES = {"text-to-image": (BASE, INPAINT_BASE), "inpainting": (INPAINT_BASE,)}
 SETTINGS = {"schedule": "squaredcos_cap_v2", "upsampler_schedule": "linear"}
@@ -43,12 +49,18 @@ def ready_model(model: str | os.PathLike, task: str, *, progress: bool = True) -
     """The model folder, or the file of weights, that a name or a path stands for, ready to load.
 
     A published model is downloaded and made into a folder in the cache on first use; several processes that ask at once
-    do it once. Raises what `find_model`, `find_weights` and `convert` raise.
+    do it once. A model of the Hub comes to lie in the Hub's own cache.
+    Raises what `find_model`, `find_weights`, `convert` and huggingface_hub raise.
     """
     name = os.fspath(model)
     entry = known_models(task).get(name)
     if entry is None and os.path.isfile(name):
         return Path(name)
+    if entry is not None and "repository" in entry:
+        from huggingface_hub import snapshot_download
+
+        wanted = ["*.json", "*.txt", "*.safetensors"]
+        return Path(snapshot_download(entry["repository"], allow_patterns=wanted, local_files_only=offline()))
     if entry is None or not entry.get("converted"):
         return find_model(name, task)
     folder = converted_folder(name, task)
@@ -68,9 +80,11 @@ def convert(
     folder: str | os.PathLike,
     vocabulary: Sequence[str | os.PathLike] | None = None,
 ) -> None:
-    """Make a model folder of GLIDE's original checkpoints, whole or not at all, weights in the files' own format.
+    """Make a model folder of GLIDE's or Karlo's original checkpoints, whole or not at all.
 
-    files: a base network and, if there are any, its upsampler and both encoders of the noise-aware CLIP, in any order.
+    files: of GLIDE a base network and, if there are any, its upsampler and both encoders of the noise-aware CLIP; of
+    Karlo the prior with its statistics, the decoder, the CLIP and, if there is one, the upsampler; in any order.
+    GLIDE's weights keep their format, Karlo's become float32.
     vocabulary: GPT-2's encoder.json and vocab.bpe; None: those of `find_vocabulary`.
     Raises ValueError for a file that is none of these or a set that is no model, and what `read_weights` and
     `write_model_folder` raise. No more than one network is in memory at a time.
@@ -79,15 +93,18 @@ def convert(
     for path in map(Path, files):
         kind = recognise(path)
         if kind in found:
-            raise ValueError(f"{found[kind]} and {path} are both GLIDE's {kind}; give one")
+            raise ValueError(f"{found[kind]} and {path} are both {kind}; give one")
         found[kind] = path
     pipeline = _pipeline(found)
+    if pipeline.startswith("UnCLIP"):
+        write_model_folder(folder, pipeline, karlo.original_parts(found), {})
+        return
     tokenizer = find_vocabulary(vocabulary)
     write_model_folder(folder, pipeline, _parts(found, tokenizer), SETTINGS)
 
 
 def recognise(path: str | os.PathLike) -> str:
-    """Which of GLIDE's checkpoints a file is. Raises ValueError if it is none, and what `read_weights` raises."""
+    """Which of the published checkpoints a file is. Raises ValueError if it is none, and what `read_weights` raises."""
     weights = read_weights(path)
     shapes = {name: tuple(weights[name].shape) for name in weights}
     first, kind = shapes.get("input_blocks.0.0.weight", ()), None
@@ -97,9 +114,10 @@ def recognise(path: str | os.PathLike) -> str:
         kind = CLIP_TEXT
     elif "blocks.input.patch_proj" in shapes:
         kind = CLIP_IMAGE
+    kind = kind or karlo.kind_of(weights)
     if kind is None:
-        *others, last = [*NETWORKS.values(), CLIP_IMAGE, CLIP_TEXT]
-        raise ValueError(f"{path} is not one of GLIDE's checkpoints: {', '.join(others)} or {last}")
+        *others, last = [*NETWORKS.values(), CLIP_IMAGE, CLIP_TEXT, *karlo.PUBLISHED]
+        raise ValueError(f"{path} is not one of the known checkpoints: {', '.join(others)} or {last}")
     return kind
 
 
@@ -108,13 +126,17 @@ def load_checkpoint(path: Path, task: str, dtype: torch.dtype) -> dict[str, Any]
 
     Raises ValueError that says what the file is if it is another one.
     """
+    if task not in BASES:
+        raise ValueError(
+            f"{path} is a file; give a model's folder, which `maquette convert` makes of several files"
+        )
     kind, expected = recognise(path), BASES[task]
     if kind not in expected:
-        raise ValueError(f"{path} is GLIDE's {kind}; for {task} its {expected[0]} is expected")
+        raise ValueError(f"{path} is {kind}; for {task} {expected[0]} is expected")
     tokenizer = find_vocabulary()
     unet = _network(path, tokenizer, dtype)
     warnings.warn(
-        f"{path} is GLIDE's {kind} alone, which draws {unet.config['image_size']} px; "
+        f"{path} is {kind} alone, which draws {unet.config['image_size']} px; "
         "`maquette convert` makes one model of it and its upsampler",
         stacklevel=3,
     )
@@ -146,7 +168,15 @@ def _pipeline(found: Mapping[str, Path]) -> str:
     for pipeline, (needed, optional) in SETS.items():
         if needed <= found.keys() <= needed | optional and (CLIP_IMAGE in found) == (CLIP_TEXT in found):
             return pipeline
-    given = " and ".join(f"{path} (GLIDE's {kind})" for kind, path in found.items())
+    given = " and ".join(f"{path} ({kind})" for kind, path in found.items())
+    if found.keys() & {karlo.PRIOR, karlo.STATISTICS, karlo.DECODER, karlo.UPSAMPLER}:
+        without = not found.keys() & {karlo.PRIOR, karlo.STATISTICS}
+        needed = SETS["UnCLIPVariationPipeline" if without else "UnCLIPPipeline"][0]
+        missing = " and ".join(
+            f"{kind} ({file})" for kind, file in karlo.PUBLISHED.items() if kind in needed - found.keys()
+        )
+        wrong = f"{missing} missing" if missing else "GLIDE's among them"
+        raise ValueError(f"{given} make no model, with {wrong}; give all of Karlo's and nothing else")
     raise ValueError(
         f"{given or 'no files'} make no model; expected a base network, inpainting or not, with an upsampler of the "
         "same sort or none, and for one that does not inpaint both of the noise-aware CLIP's encoders or none"

@@ -15,19 +15,23 @@ from ..weights.write_whole import write_whole
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from PIL.PngImagePlugin import PngInfo
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+ANIMATED = (".gif", ".png", ".webp")
+# Of each picture of an animation, in milliseconds.
+DURATION = 250
 
 
-def check_output(path: Path) -> None:
+def check_output(path: Path, suffixes: Sequence[str] = SUFFIXES) -> None:
     """See that a picture can be written to `path`.
 
-    Raises ValueError for a suffix that is no picture's, and an OSError if its folder is missing or not writable.
+    Raises ValueError for a suffix that is none of these, and an OSError if its folder is missing or not writable.
     """
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; give a file in it, such as {path / 'picture.png'}")
-    if path.suffix.lower() not in SUFFIXES:
-        raise ValueError(f"{path} does not end like a picture; expected one of {', '.join(SUFFIXES)}")
+    if path.suffix.lower() not in suffixes:
+        raise ValueError(f"{path} does not end like a picture; expected one of {', '.join(suffixes)}")
     if len(os.fsencode(path.name)) > 200:
         raise ValueError(f"the name {path.name[:20]}… is too long; give one of at most 200 bytes")
     folder = path.parent
@@ -87,15 +91,35 @@ def save_pictures(pictures: Sequence[tuple[Path, Image, Mapping[str, str]]]) -> 
     return [path for path, *_ in pictures]
 
 
-def _encoded(picture: Image, suffix: str, settings: Mapping[str, str]) -> bytes:
+def save_animation(path: Path, pictures: Sequence[Image], settings: Mapping[str, str]) -> Path:
+    """Write pictures, one after the other, as one that moves and begins again; the settings become a PNG's text.
+
+    Returns the path.
+    """
+    first, *others = pictures
+    moving = {"save_all": True, "append_images": others, "duration": DURATION, "loop": 0}
+    suffix = path.suffix.lower()
+    more = {"pnginfo": _text(settings)} if suffix == ".png" else {}
+    content = io.BytesIO()
+    first.save(content, suffix[1:], **moving, **more)
+    with write_whole(path) as beside:
+        beside.write_bytes(content.getvalue())
+    return path
+
+
+def _text(settings: Mapping[str, str]) -> PngInfo:
     from PIL.PngImagePlugin import PngInfo
 
+    text = PngInfo()
+    for key, value in settings.items():
+        text.add_itxt(key, value)
+    return text
+
+
+def _encoded(picture: Image, suffix: str, settings: Mapping[str, str]) -> bytes:
     content = io.BytesIO()
     if suffix == ".png":
-        text = PngInfo()
-        for key, value in settings.items():
-            text.add_itxt(key, value)
-        picture.save(content, "png", pnginfo=text)
+        picture.save(content, "png", pnginfo=_text(settings))
     else:
         picture.save(content, {".webp": "webp"}.get(suffix, "jpeg"), quality=95)
     return content.getvalue()

@@ -1,34 +1,50 @@
-"""Ways of sampling GLIDE by name: what each takes in place of a model's own settings."""
+"""Ways of sampling by name: what each takes in place of a model's own settings."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from ..weights.table import nearest
 
-# original: as the notebooks of openai/glide-text2im sample.
-PRESETS: dict[str, dict[str, Any]] = {
-    "original": {
-        "sampler": "ddpm",
-        "num_inference_steps": 100,
-        "guidance_scale": 3.0,
-        "guidance_interval": None,
-        "dynamic_threshold": None,
-        "upsampler_sampler": "ddim",
-        "upsampler_steps": "fast27",
+_KARLO = {
+    "prior_sampler": "ddpm",
+    "prior_steps": 25,
+    "prior_guidance_scale": 4.0,
+    "prior_candidates": 1,
+    "sampler": "ddpm",
+    "num_inference_steps": 50,
+    "guidance_scale": 8.0,
+    "upsampler_sampler": "ddpm",
+    "upsampler_steps": 7,
+}
+# original: as the notebooks of openai/glide-text2im sample. default, fast: as kakaobrain/karlo does.
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "glide": {
+        "original": {
+            "sampler": "ddpm",
+            "num_inference_steps": 100,
+            "guidance_scale": 3.0,
+            "guidance_interval": None,
+            "dynamic_threshold": None,
+            "upsampler_sampler": "ddim",
+            "upsampler_steps": "fast27",
+        },
     },
+    "unclip": {"default": _KARLO, "fast": {**_KARLO, "num_inference_steps": 25}},
 }
 
 
-def check_preset(name: str | None) -> None:
-    """Raises ValueError unless it is None or the name of a preset."""
-    if name is not None and name not in PRESETS:
+def check_preset(name: str | None, family: str | None = None) -> None:
+    """Raises ValueError unless it is None or the name of a preset: of "glide", of "unclip", or None: of any."""
+    known = [preset for each in PRESETS if family in (None, each) for preset in PRESETS[each]]
+    if name is not None and name not in known:
         raise ValueError(
-            f"unknown preset {name!r}{nearest(str(name), PRESETS)}; known are {', '.join(PRESETS)}, "
+            f"unknown preset {name!r}{nearest(str(name), known)}; known are {', '.join(known)}, "
             "or leave it out for the model's own settings"
         )
 
 
-def with_preset(settings: Mapping[str, Any], name: str | None) -> dict[str, Any]:
-    """A model's settings with the preset's in their place. Raises ValueError for an unknown name."""
-    check_preset(name)
-    return {**settings, **(PRESETS[name] if name else {})}
+def with_preset(settings: Mapping[str, Any], name: str | None, family: str = "glide") -> dict[str, Any]:
+    """A model's settings with those of the preset that it has in their place. Raises ValueError for an unknown name."""
+    check_preset(name, family)
+    preset = PRESETS[family][name] if name else {}
+    return {**settings, **{key: value for key, value in preset.items() if key in settings}}

@@ -36,14 +36,21 @@ def check_request(
         raise ValueError("there is no prompt; say what to make, such as 'a red chair'")
     if not all(text.strip() for text in prompts):
         raise ValueError("the prompt is empty; say what to make, such as 'a red chair'")
+    check_numbers(len(prompts), count, steps, guidance_scale, seed)
+    return [text for text in prompts for _ in range(count)]
+
+
+def check_numbers(
+    things: int, count: Any = 1, steps: Any = None, guidance_scale: Any = None, seed: Any = None
+) -> None:
+    """The numbers of a request for `count` samples of each of so many things. Raises ValueError as `check_request`."""
     _check_whole(count, "the number of samples", 1, 10_000)
     if steps is not None:
         _check_whole(steps, "the number of steps", 1, 1000)
     if guidance_scale is not None and not _is_finite(guidance_scale):
         raise ValueError(f"the guidance scale must be a number such as 3.0, not {guidance_scale!r}")
     if seed is not None:
-        _check_whole(seed, "the seed", 0, MAX_SEED - len(prompts) * count + 1)
-    return [text for text in prompts for _ in range(count)]
+        _check_whole(seed, "the seed", 0, MAX_SEED - things * count + 1)
 
 
 def check_drawing(
@@ -76,6 +83,25 @@ def check_drawing(
             )
     if clip_guidance_scale is not None and not _is_finite(clip_guidance_scale):
         raise ValueError(f"the CLIP guidance scale must be a number such as 1.0, not {clip_guidance_scale!r}")
+
+
+def check_frames(value: Any) -> None:
+    """Raises ValueError unless so many pictures lead from one to another."""
+    _check_whole(value, "the steps of a blend, both ends included,", 2, 1000)
+
+
+def check_texts(before: str, after: str) -> None:
+    """Raises ValueError unless two texts say two things."""
+    if not before.strip() or not after.strip():
+        raise ValueError("a text is empty; say what the picture shows and what it is to show")
+    if before.split() == after.split():
+        raise ValueError(f"both texts are {before!r}; say what is to be different")
+
+
+def check_share(value: Any, what: str) -> None:
+    """Raises ValueError unless it lies from 0 to 1."""
+    if not _is_finite(value) or not 0 <= value <= 1:
+        raise ValueError(f"{what} must be from 0, the photo as it is, to 1, not {value!r}")
 
 
 def _is_finite(number: Any) -> bool:

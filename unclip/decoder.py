@@ -20,8 +20,8 @@ class UnCLIPDecoder(UNet):
 
     attention_resolutions: pixels of a side at which attention blocks stand. clip_emb_mult: context tokens made of the
     image embedding, before the text's. text_ctx: tokens of a text, clip_dim: channels of CLIP's vectors,
-    text_width: of its text states, None: as many. `cf_param` [clip_dim] is the image embedding of no image, which classifier-free guidance leans away from.
-    The layout, and the defaults, are kakaobrain/karlo's.
+    text_width: of its text states, None: as many. `cf_param` [clip_dim] is the image embedding of no image, which
+    classifier-free guidance leans away from. The layout, and the defaults, are kakaobrain/karlo's.
     """
 
     @register_to_config

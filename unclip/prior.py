@@ -22,8 +22,8 @@ class DiffusionPrior(ModelMixin, ConfigMixin):
     """Predicts a CLIP image embedding from a noisy one and a text. Source: unCLIP (Ramesh et al. 2022), section 2.2.
 
     text_ctx: tokens of a text. xf_width, xf_layers, xf_heads: of the transformer. clip_dim: channels of CLIP's vectors;
-    text_width: of its text states, None: as many. `mean` and `std` [clip_dim] are those of the image embeddings it was trained on: it works on
-    normalised ones. The layout, and the defaults, are kakaobrain/karlo's.
+    text_width: of its text states, None: as many. `mean` and `std` [clip_dim] are those of the image embeddings
+    it was trained on: it works on normalised ones. The layout, and the defaults, are kakaobrain/karlo's.
     """
 
     config: Any  # diffusers' frozen dict of the arguments, which can also be read as attributes

@@ -13,9 +13,10 @@ from ..clip.tokenizer import ClipTokenizer
 
 
 class TextConditions(NamedTuple):
-    """vector: CLIP's of each text [N, D], unnormalised; states [N, length, width]; mask: bool [N, length], True: a token.
+    """CLIP's vector of each text [N, D], unnormalised, its states [N, length, width], and their mask.
 
-    The start and the end of an empty text are tokens too: that is what guidance leans away from.
+    mask: bool [N, length], True: a token. The start and the end of an empty text are tokens too: that is what guidance
+    leans away from.
     """
 
     vector: Tensor

@@ -20,7 +20,7 @@ def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
 
     They keep their format (float16, say), lie on the CPU and are mapped from the file where its layout allows it, so
     that only what is used is read. A state dict inside a training checkpoint ("state_dict") is taken out of it, and the
-    "module." that data-parallel training puts before each name is taken off.
+    "module." that data-parallel training puts before each name is taken off. The names of a tuple are "0", "1", ….
     Raises FileNotFoundError, ValueError for a file that is no checkpoint, and what torch, safetensors, zipfile or
     pickle raise for one that is damaged or holds anything but weights: what it asks to be run is not run.
     """
@@ -63,6 +63,8 @@ def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:
 
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
+    if isinstance(content, tuple):
+        content = {str(place): value for place, value in enumerate(content)}
     if not isinstance(content, Mapping) or not content:
         raise ValueError(f"{path} holds no weights by name; expected a state dict")
     weights = {name: value for name, value in content.items() if name not in NOT_WEIGHTS}

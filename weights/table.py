@@ -24,7 +24,8 @@ def known_models(task: str | None = None) -> dict[str, dict[str, Any]]:
     in "files". "converted": these become a model folder in the cache, and are not loaded as they are.
     "files": name -> "url", "sha256" (hexadecimal; null: none is published) and "megabytes" (10^6 bytes) of a published
     file, or "parameters" (millions) if nothing says how many bytes each takes; "source" and "licence" say whose they
-    are. "knows": the world the model was shown, if it is not the whole one.
+    are. "repository": of the Hub, in diffusers' layout, in place of files, with "parameters" (millions) in all.
+    "knows": the world the model was shown, if it is not the whole one.
     """
     return {name: entry for name, entry in _table().items() if task is None or task in entry["tasks"]}
 
@@ -42,7 +43,10 @@ def model_entry(name: str, task: str | None = None) -> dict[str, Any]:
 
 def model_file(name: str, part: str | None = None) -> dict[str, Any]:
     """The entry of a published file: of the only one of a model, or of its `part`. Raises ValueError."""
-    files = model_entry(name).get("files")
+    entry = model_entry(name)
+    files = entry.get("files")
+    if "repository" in entry:
+        raise ValueError(f"{name} is a repository of the Hub, not a file")
     if not files:
         raise ValueError(f"{name} ships with the package; there is nothing to download")
     part = next(iter(files)) if part is None and len(files) == 1 else part

@@ -1,0 +1,90 @@
+"""A CLIP of transformers' classes, text and image encoder in folders of their own, as a `ClipEncoder`."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .encoder import ClipEncoder
+from .tokenizer import ClipTokenizer
+
+NAMES = {
+    "embeddings.token_embedding.weight": "token_embedding.weight",
+    "embeddings.position_embedding.weight": "positional_embedding",
+    "embeddings.class_embedding": "class_embedding",
+    "embeddings.patch_embedding": "conv1",
+    "pre_layrnorm": "ln_pre",
+    "post_layernorm": "ln_post",
+    "final_layer_norm": "ln_final",
+    "encoder.layers": "transformer.resblocks",
+    "self_attn.out_proj": "attn.out_proj",
+    "layer_norm1": "ln_1",
+    "layer_norm2": "ln_2",
+    "mlp.fc1": "mlp.c_fc",
+    "mlp.fc2": "mlp.c_proj",
+}
+PROJECTIONS = {"text_projection.weight": "text_projection", "visual_projection.weight": "proj"}
+
+
+def clip_of_towers(
+    text: tuple[Mapping[str, Tensor], Mapping[str, Any]],
+    image: tuple[Mapping[str, Tensor], Mapping[str, Any]] | None = None,
+) -> ClipEncoder:
+    """The encoder of a CLIPTextModelWithProjection and, if there is one, a CLIPVisionModelWithProjection.
+
+    text, image: the weights of each and its config. Without the image encoder it reads texts only. Raises ValueError
+    naming up to five weights that do not fit.
+    """
+    weights, said = text
+    named = {**_named(weights), "logit_scale": torch.tensor(math.log(100))}
+    config = {
+        "transformer_heads": said["num_attention_heads"],
+        "activation": said.get("hidden_act", "quick_gelu"),
+    }
+    if image is not None:
+        weights, said = image
+        named |= {f"visual.{key}": value for key, value in _named(weights).items()}
+        config["vision_head_width"] = said["hidden_size"] // said["num_attention_heads"]
+    return ClipEncoder.from_original(named, config)
+
+
+def tokenizer_of_folder(folder: Path) -> ClipTokenizer:
+    """The tokenizer of a CLIPTokenizer's folder: its vocabulary, split as OpenAI's splits."""
+    if (folder / "vocab.json").is_file():
+        vocabulary = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
+        lines = (folder / "merges.txt").read_text(encoding="utf-8").splitlines()
+        merges = [line for line in lines if line.strip() and not line.startswith("#version")]
+    else:
+        model = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]
+        vocabulary, merges = model["vocab"], model["merges"]
+    pairs = [tuple(merge.split()) if isinstance(merge, str) else tuple(merge) for merge in merges]
+    return ClipTokenizer.from_vocabulary(vocabulary, pairs)
+
+
+def _named(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of one tower under OpenAI's names."""
+    named, apart = {}, {}
+    for key, value in weights.items():
+        if key.endswith("position_ids"):
+            continue
+        if key in PROJECTIONS:
+            named[PROJECTIONS[key]] = value.T
+            continue
+        key = re.sub(r"^(text_model|vision_model)\.", "", key)
+        for theirs, ours in NAMES.items():
+            key = key.replace(theirs, ours)
+        place = re.fullmatch(r"(.+)\.self_attn\.([qkv])_proj\.(\w+)", key)
+        if place is None:
+            named[key] = value
+        else:
+            apart.setdefault(f"{place[1]}.attn.in_proj_{place[3]}", {})[place[2]] = value
+    for key, parts in apart.items():
+        named[key] = torch.cat([parts[part] for part in "qkv" if part in parts])
+    return named

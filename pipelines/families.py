@@ -1,0 +1,49 @@
+"""Which of the two ways from words to pictures a model takes."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from ..weights.model_folder import INDEX
+from ..weights.table import known_models, nearest
+from .convert import ready_model
+
+FAMILIES = ("glide", "unclip")
+
+
+def check_has_unclip(model: str | os.PathLike) -> None:
+    """Raises ValueError for a name whose model is known for other tasks only."""
+    name = os.fspath(model)
+    if name in known_models() and not {name} & unclip_names():
+        raise ValueError(
+            f"{name} has no unCLIP yet; give --model, a model's folder or {' or '.join(sorted(unclip_names()))}"
+        )
+
+
+def unclip_names() -> set[str]:
+    """The names of the table that have an unCLIP."""
+    of_the_hub = {name for name, entry in known_models().items() if "repository" in entry}
+    return of_the_hub | known_models("image-variation").keys()
+
+
+def unclip_task(model: str | os.PathLike) -> str:
+    """The task under which a text-to-image unCLIP is found: a model that has a GLIDE too has it with its variations."""
+    return "image-variation" if os.fspath(model) in known_models("image-variation") else "text-to-image"
+
+
+def chosen_family(model: str | os.PathLike, via: str | None = None) -> str:
+    """ "glide" or "unclip", as `via` says or else as the text-to-image model is, which is made ready for that.
+
+    Raises ValueError for another `via`, or for a model that has no such way, and what `ready_model` raises.
+    """
+    if via is not None and via not in FAMILIES:
+        raise ValueError(f"unknown way {via!r}{nearest(via, FAMILIES)}; known are {' and '.join(FAMILIES)}")
+    if via == "unclip":
+        check_has_unclip(model)
+    place = ready_model(model, unclip_task(model) if via == "unclip" else "text-to-image")
+    index = {} if place.is_file() else json.loads((place / INDEX).read_text(encoding="utf-8"))
+    family = "unclip" if str(index.get("_class_name")).startswith("UnCLIP") else "glide"
+    if via not in (None, family):
+        raise ValueError(f"{os.fspath(model)} has no {via}, it draws via {family}; give another model")
+    return family

@@ -1,0 +1,147 @@
+"""Text to pictures with unCLIP: a prior makes an image embedding of the text, a decoder a picture of that."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+from einops import rearrange, repeat
+from torch import Tensor
+
+from ..clip.encoder import ClipEncoder
+from ..clip.tokenizer import ClipTokenizer
+from ..diffusion.glide import GlideUNet
+from ..diffusion.sampling import normal_draws, sample
+from ..diffusion.schedules import make_scheduler
+from ..unclip.decoder import UnCLIPDecoder
+from ..unclip.denoisers import prior_denoiser
+from ..unclip.prior import DiffusionPrior
+from ..unclip.upsampler import UnCLIPUpsampler
+from .base import Callback, OnStageStep, PictureOutput, Request, as_pictures, check_picture_type
+from .convert import ready_model
+from .families import unclip_task
+from .presets import with_preset
+from .unclip_stages import FAMILY, UnCLIPStages, check_width
+
+
+class UnCLIPPipeline(UnCLIPStages):
+    """Text-to-image with unCLIP. Source: unCLIP (Ramesh et al. 2022), section 2; kakaobrain/karlo.
+
+    prior: from texts to image embeddings, with the mean and deviation of these. The other parts: see UnCLIPStages.
+    schedule, prior_schedule, upsampler_schedule: the noise that each network was trained with.
+    The other settings are what a call takes that does not say, of each stage: its sampler, its steps, its guidance.
+    prior_candidates: how many embeddings are made of a text, of which the one nearest to it is drawn.
+    Raises ValueError for networks that do not go together, or settings that cannot be.
+    """
+
+    task = "text-to-image"
+    parts = {**UnCLIPStages.parts, "prior": (DiffusionPrior,)}  # noqa: RUF012
+
+    def __init__(
+        self,
+        prior: DiffusionPrior,
+        decoder: UnCLIPDecoder,
+        clip: ClipEncoder,
+        tokenizer: ClipTokenizer,
+        upsampler: UnCLIPUpsampler | GlideUNet | None = None,
+        prior_schedule: str = "squaredcos_cap_v2",
+        prior_sampler: str = "ddpm",
+        prior_steps: int = 25,
+        prior_guidance_scale: float = 4.0,
+        prior_candidates: int = 2,
+        schedule: str = "squaredcos_cap_v2",
+        sampler: str = "ddpm",
+        num_inference_steps: int = 50,
+        guidance_scale: float = 8.0,
+        upsampler_schedule: str = "squaredcos_cap_v2",
+        upsampler_sampler: str = "ddpm",
+        upsampler_steps: int | str = 7,
+    ):
+        check_width("prior", prior, clip)
+        make_scheduler(prior_sampler, prior_schedule, prior_steps)
+        if prior_candidates < 1:
+            raise ValueError(f"prior_candidates must be at least 1, not {prior_candidates}")
+        parts = {
+            "prior": prior,
+            "decoder": decoder,
+            "clip": clip,
+            "tokenizer": tokenizer,
+            "upsampler": upsampler,
+        }
+        own = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
+        first = {"prior_schedule": prior_schedule, "prior_sampler": prior_sampler, "prior_steps": prior_steps}
+        first |= {"prior_guidance_scale": prior_guidance_scale, "prior_candidates": prior_candidates}
+        last = {"upsampler_schedule": upsampler_schedule, "upsampler_sampler": upsampler_sampler}
+        last["upsampler_steps"] = upsampler_steps
+        super().__init__(parts, {**first, "schedule": schedule, "sampler": sampler, **own, **last})
+
+    @classmethod
+    def find(cls, model: str | os.PathLike) -> Path:
+        """As other pipelines; of a model that has a GLIDE as well, such as mini, its unCLIP."""
+        return ready_model(model, unclip_task(model))
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompt: str | Sequence[str],
+        *,
+        preset: str | None = None,
+        num_images_per_prompt: int = 1,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        prior_guidance_scale: float | None = None,
+        seed: int | None = None,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        output_type: str = "pil",
+        callback_on_step_end: Callback | None = None,
+        callback_on_batch_end: Callable[[PictureOutput], None] | None = None,
+    ) -> PictureOutput:
+        """Pictures of a prompt, or of each of several, prompt after prompt, as `.images`; what made each: `.settings`.
+
+        preset: "default" and "fast" sample as kakaobrain/karlo does; None: as the model's settings say.
+        num_inference_steps, guidance_scale: of the decoder. The other arguments are GlidePipeline's; "stage" is
+        "prior", where "latents" and "x0" are normalised embeddings, "decoder" or "upsampler".
+        Raises ValueError or TypeError before any sampling; warns with PromptWarning of a prompt that is cut off.
+        """
+        check_picture_type(output_type)
+        own = with_preset(self.config, preset, FAMILY)
+        if prior_guidance_scale is not None:
+            own["prior_guidance_scale"] = prior_guidance_scale
+        request = self.request(
+            prompt, num_images_per_prompt, num_inference_steps, guidance_scale, seed, generator,
+            own=own, asked={"preset": preset, "prior_guidance": prior_guidance_scale},
+        )  # fmt: skip
+
+        def draw(some: Request, on_step: OnStageStep) -> Tensor:
+            return self.draw(some, self.draw_embedding(some, on_step), on_step)
+
+        def done(x: Tensor, settings: list[dict[str, str]]) -> None:
+            if callback_on_batch_end is not None:
+                callback_on_batch_end(PictureOutput(as_pictures(x, output_type), settings))
+
+        steps = self.steps_in_all(request) + own["prior_steps"]
+        x = self.in_batches(request, draw, callback_on_step_end, steps, done)
+        return PictureOutput(as_pictures(x, output_type), request.settings)
+
+    def draw_embedding(self, request: Request, on_step: OnStageStep) -> Tensor:
+        """An image embedding [N, D] for each prompt: of several that the prior makes, the one nearest to the text."""
+        how, prior = request.how, self.prior
+        candidates, width = how["prior_candidates"], prior.config["clip_dim"]
+        scheduler = make_scheduler(how["prior_sampler"], self.config["prior_schedule"], how["prior_steps"])
+        each = torch.arange(len(request), device=self.device).repeat_interleave(candidates)
+        text = self.read(request.prompts).rows(each)
+        wordless = self.read([""] * len(each))
+        draws = normal_draws(request.generators, (candidates, width), self.device)
+
+        def draw() -> Tensor:
+            return rearrange(draws(), "n candidates d -> (n candidates) d")
+
+        denoise = prior_denoiser(prior, text, wordless, how["prior_guidance_scale"])
+        x0 = sample(denoise, scheduler, draw(), draw, on_step=partial(on_step, stage="prior"))
+        made = rearrange(prior.denormalise(x0), "(n candidates) d -> n candidates d", candidates=candidates)
+        words = rearrange(text.vector.to(made), "(n candidates) d -> n candidates d", candidates=candidates)
+        best = (made * words).sum(dim=-1).argmax(dim=1)
+        return made.gather(1, repeat(best, "n -> n 1 d", d=width))[:, 0]

@@ -1,0 +1,137 @@
+"""unCLIP's stages, shared by its pipelines: a decoder draws an image embedding small, an upsampler enlarges."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ..clip.encoder import ClipEncoder
+from ..clip.tokenizer import ClipTokenizer
+from ..diffusion.denoiser import Denoiser, clipped, from_epsilon
+from ..diffusion.glide import GlideUNet
+from ..diffusion.sampling import normal_draws, sample
+from ..diffusion.schedules import RespacedScheduler, make_scheduler, respaced_timesteps
+from ..diffusion.text_reader import TextReader
+from ..unclip.decoder import UnCLIPDecoder
+from ..unclip.denoisers import decoder_denoiser, upsampler_denoiser
+from ..unclip.text_conditions import TextConditions, read_texts
+from ..unclip.upsampler import UnCLIPUpsampler
+from .base import OnStageStep, Pipeline, Request
+from .glide_stages import in_8_bits
+from .karlo import is_diffusers_layout, load_diffusers_layout
+
+FAMILY = "unclip"
+
+
+class UnCLIPStages(Pipeline):
+    """What unCLIP's pipelines are made of. Source: unCLIP (Ramesh et al. 2022), section 2; kakaobrain/karlo.
+
+    decoder: draws. clip, tokenizer: the CLIP whose vectors and text states it reads, and what reads its texts.
+    upsampler: enlarges what the decoder drew: Karlo's, or one of GLIDE's kind that reads `clip`'s text states.
+    """
+
+    parts = {  # noqa: RUF012
+        "decoder": (UnCLIPDecoder,),
+        "clip": (ClipEncoder,),
+        "tokenizer": (ClipTokenizer,),
+        "upsampler": (UnCLIPUpsampler, GlideUNet),
+    }
+
+    def __init__(self, parts: Mapping[str, Any], settings: Mapping[str, Any]):
+        _check_parts(parts["decoder"], parts["clip"], parts["upsampler"])
+        # Raise for what they do not know, here rather than when something has been drawn.
+        for stage, steps in {"": "num_inference_steps", "upsampler_": "upsampler_steps"}.items():
+            make_scheduler(settings[f"{stage}sampler"], settings[f"{stage}schedule"], settings[steps])
+        super().__init__(parts, settings)
+
+    @classmethod
+    def _load_parts(cls, folder: Path, index: Mapping[str, Any], dtype: Any) -> dict[str, Any]:
+        if is_diffusers_layout(index):
+            return load_diffusers_layout(folder, cls.parts, dtype, reads_pictures=cls.task != "text-to-image")
+        return super()._load_parts(folder, index, dtype)
+
+    @property
+    def context_length(self) -> int:
+        return self.decoder.config["text_ctx"]
+
+    @property
+    def image_size(self) -> int:
+        """Pixels of a picture's side."""
+        return self._side(self.decoder if self.upsampler is None else self.upsampler)
+
+    def steps_in_all(self, request: Request) -> int:
+        """How many steps the decoder and the upsampler take."""
+        spacing = request.how["upsampler_steps"]
+        upsampler = 0 if self.upsampler is None else len(respaced_timesteps(spacing=spacing))
+        return request.steps + upsampler
+
+    def read(self, texts: Sequence[str]) -> TextConditions:
+        """What the networks are told of each text."""
+        return read_texts(self.clip, self.tokenizer, texts, self.context_length)
+
+    def decoding(
+        self, embedding: Tensor, prompts: Sequence[str], scale: float, scheduler: RespacedScheduler
+    ) -> Denoiser:
+        """The decoder, told of embeddings [N, D] and N prompts, guided and not clipped."""
+        text, wordless = self.read(prompts), self.read([""] * len(prompts))
+        return decoder_denoiser(self.decoder, embedding, text, wordless, scale, scheduler.alphas_cumprod)
+
+    def scheduler(self, how: Mapping[str, Any]) -> RespacedScheduler:
+        """Of the decoder's steps."""
+        return make_scheduler(how["sampler"], self.config["schedule"], how["num_inference_steps"])
+
+    def draw(self, request: Request, embedding: Tensor, on_step: OnStageStep) -> Tensor:
+        """Pictures [N, 3, image_size, image_size] of embeddings [N, D] and the request's prompts, in [-1, 1].
+
+        The noise to begin with is the request's "noise" [N, 3, h, h], if it has one.
+        """
+        side, scheduler = self._side(self.decoder), self.scheduler(request.how)
+        draw = normal_draws(request.generators, (3, side, side), self.device)
+        x = request.given["noise"].to(self.device) if "noise" in request.given else draw()
+        denoise = self.decoding(embedding, request.prompts, request.guidance_scale, scheduler)
+        x = sample(clipped(denoise), scheduler, x, draw, on_step=partial(on_step, stage="decoder"))
+        return x.clamp(-1, 1) if self.upsampler is None else self._enlarged(request, x.clamp(-1, 1), on_step)
+
+    def _enlarged(self, request: Request, low_res: Tensor, on_step: OnStageStep) -> Tensor:
+        how, side = request.how, self._side(self.upsampler)
+        spacing = how["upsampler_steps"]
+        scheduler = make_scheduler(how["upsampler_sampler"], self.config["upsampler_schedule"], spacing)
+        if isinstance(self.upsampler, UnCLIPUpsampler):
+            denoise = upsampler_denoiser(self.upsampler, low_res, scheduler.alphas_cumprod)
+        else:
+            reader = TextReader(self.tokenizer, self.clip)
+            read = reader.tokens(request.prompts, self.upsampler.config["text_ctx"])
+            text = self.upsampler.encode_text(**reader.inputs(*(part.to(self.device) for part in read)))
+            network = partial(self.upsampler, text=text, low_res=in_8_bits(low_res))
+            denoise = clipped(from_epsilon(network, scheduler.alphas_cumprod))
+        draw = normal_draws(request.generators, (3, side, side), self.device)
+        return sample(denoise, scheduler, draw(), draw, on_step=partial(on_step, stage="upsampler"))
+
+    def _side(self, network: UnCLIPDecoder | UnCLIPUpsampler | GlideUNet) -> int:
+        return network.config["size" if isinstance(network, UnCLIPUpsampler) else "image_size"]
+
+
+def _check_parts(
+    decoder: UnCLIPDecoder, clip: ClipEncoder, upsampler: UnCLIPUpsampler | GlideUNet | None
+) -> None:
+    check_width("decoder", decoder, clip)
+    if isinstance(upsampler, GlideUNet) and not upsampler.config["super_res"]:
+        raise ValueError(
+            "the network given as upsampler is a base network, which takes no low_res; give an upsampler"
+        )
+
+
+def check_width(name: str, network: Any, clip: ClipEncoder) -> None:
+    """Raises ValueError unless a network reads the vectors, the states and the length of this CLIP's texts."""
+    config = network.config
+    reads = (config["clip_dim"], config["text_width"] or config["clip_dim"], config["text_ctx"])
+    gives = (clip.config["embed_dim"], clip.config["transformer_width"], clip.config["context_length"])
+    if reads[:2] != gives[:2] or reads[2] > gives[2]:
+        raise ValueError(
+            f"the {name} reads vectors of {reads[0]} and texts of {reads[2]} states of {reads[1]}, and the CLIP "
+            f"given makes {gives[0]}, {gives[2]} and {gives[1]}; give the CLIP that it was trained with"
+        )

@@ -1,0 +1,138 @@
+"""A picture, or any image embedding, drawn anew with unCLIP: variations that keep what CLIP sees in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from PIL.Image import Image
+from torch import Tensor
+
+from ..clip.encoder import ClipEncoder
+from ..clip.preprocess import Preprocess
+from ..clip.tokenizer import ClipTokenizer
+from ..diffusion.glide import GlideUNet
+from ..unclip.decoder import UnCLIPDecoder
+from ..unclip.latents import ddim_inversion
+from ..unclip.upsampler import UnCLIPUpsampler
+from .base import Callback, OnStageStep, PictureOutput, Request, as_pictures, check_picture_type
+from .presets import with_preset
+from .unclip_stages import FAMILY, UnCLIPStages
+
+
+class UnCLIPVariationPipeline(UnCLIPStages):
+    """Image variations with unCLIP's decoder. See UnCLIPStages, and UnCLIPPipeline for the settings.
+
+    Source: unCLIP (Ramesh et al. 2022), section 3.1; kakaobrain/karlo.
+    """
+
+    task = "image-variation"
+
+    def __init__(
+        self,
+        decoder: UnCLIPDecoder,
+        clip: ClipEncoder,
+        tokenizer: ClipTokenizer,
+        upsampler: UnCLIPUpsampler | GlideUNet | None = None,
+        schedule: str = "squaredcos_cap_v2",
+        sampler: str = "ddpm",
+        num_inference_steps: int = 50,
+        guidance_scale: float = 8.0,
+        upsampler_schedule: str = "squaredcos_cap_v2",
+        upsampler_sampler: str = "ddpm",
+        upsampler_steps: int | str = 7,
+    ):
+        parts = {"decoder": decoder, "clip": clip, "tokenizer": tokenizer, "upsampler": upsampler}
+        own = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
+        last = {"upsampler_schedule": upsampler_schedule, "upsampler_sampler": upsampler_sampler}
+        last["upsampler_steps"] = upsampler_steps
+        super().__init__(parts, {"schedule": schedule, "sampler": sampler, **own, **last})
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        image: Image | Sequence[Image] | Tensor,
+        *,
+        noise: Tensor | None = None,
+        preset: str | None = None,
+        num_images_per_prompt: int = 1,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        seed: int | None = None,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        output_type: str = "pil",
+        callback_on_step_end: Callback | None = None,
+        callback_on_batch_end: Callable[[PictureOutput], None] | None = None,
+    ) -> PictureOutput:
+        """Variations of a picture, or of each of several, as `.images`; what made each: `.settings`.
+
+        image: PIL, one or several, or embeddings of the pipeline's `clip`, float [D] or [N, D], unnormalised.
+        noise: [N, 3, h, h], what each is drawn from, with DDIM, as from `invert`; None: drawn with the seed.
+        The other arguments are UnCLIPPipeline's. Raises ValueError or TypeError before any sampling.
+        """
+        check_picture_type(output_type)
+        embedding = self.embed(image)
+        things, side = len(embedding), self.decoder.config["image_size"]
+        own = with_preset(self.config, preset, FAMILY)
+        own = own if noise is None else {**own, "sampler": "ddim"}
+        request = self.request(
+            None, num_images_per_prompt, num_inference_steps, guidance_scale, seed, generator,
+            own=own, asked={"preset": preset}, things=things,
+        )  # fmt: skip
+        given = {"embedding": embedding}
+        if noise is not None:
+            if noise.shape != (things, 3, side, side):
+                raise ValueError(f"noise has shape {tuple(noise.shape)}; expected {(things, 3, side, side)}")
+            given["noise"] = noise
+        given = {name: value.repeat_interleave(num_images_per_prompt, dim=0) for name, value in given.items()}
+        request = Request(request.prompts, request.generators, request.settings, request.how, given)
+
+        def draw(some: Request, on_step: OnStageStep) -> Tensor:
+            return self.draw(some, some.given["embedding"], on_step)
+
+        def done(x: Tensor, settings: list[dict[str, str]]) -> None:
+            if callback_on_batch_end is not None:
+                callback_on_batch_end(PictureOutput(as_pictures(x, output_type), settings))
+
+        x = self.in_batches(request, draw, callback_on_step_end, self.steps_in_all(request), done)
+        return PictureOutput(as_pictures(x, output_type), request.settings)
+
+    @torch.no_grad()
+    def embed(self, image: Image | Sequence[Image] | Tensor) -> Tensor:
+        """The image embeddings [N, D] of pictures, float32, unnormalised; embeddings as they are.
+
+        Raises ValueError for no pictures, what is no picture, and embeddings of another width or that are not finite.
+        """
+        width = self.clip.config["embed_dim"]
+        if isinstance(image, Tensor):
+            if image.dim() not in (1, 2) or image.shape[-1] != width or not len(image):
+                raise ValueError(
+                    f"an embedding has shape {tuple(image.shape)}; expected {width} numbers each, from the image "
+                    f"encoder of the CLIP that {self.model_name} was trained with, which is the pipeline's `clip`"
+                )
+            if not image.isfinite().all():
+                raise ValueError("an embedding has numbers that are not finite; make it anew")
+            return image.reshape(-1, width).float().to(self.device)
+        pictures = list(image) if isinstance(image, Sequence) else [image]
+        if not pictures:
+            raise ValueError("there is no picture to vary; give one")
+        preprocess = Preprocess.from_config(self.clip.config)
+        pixels = torch.stack([preprocess(picture) for picture in pictures]).to(self.device)
+        return self.clip.encode_image(pixels, with_grid=False).vector
+
+    @torch.no_grad()
+    def invert(
+        self, image: Image | Sequence[Image], embedding: Tensor, num_inference_steps: int | None = None
+    ) -> Tensor:
+        """The noise [N, 3, h, h] from which the decoder draws pictures again that have these embeddings [N, D], nearly.
+
+        image: PIL; their middle squares. num_inference_steps: as many as will lead back; None: the model's own.
+        """
+        steps = num_inference_steps or self.config["num_inference_steps"]
+        scheduler = self.scheduler({"sampler": "ddim", "num_inference_steps": steps})
+        # Scaled as all pictures are inside: from [0, 1] to [-1, 1].
+        preprocess = Preprocess(self.decoder.config["image_size"], mean=(0.5,) * 3, std=(0.5,) * 3)
+        pictures = list(image) if isinstance(image, Sequence) else [image]
+        x = torch.stack([preprocess(picture) for picture in pictures]).to(self.device)
+        # Without guidance, under which the way back would not be the way here.
+        return ddim_inversion(self.decoding(embedding, [""] * len(x), 1.0, scheduler), scheduler, x)
