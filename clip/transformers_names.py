@@ -64,7 +64,10 @@ def tokenizer_of_folder(folder: Path) -> ClipTokenizer:
     else:
         model = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]
         vocabulary, merges = model["vocab"], model["merges"]
-    pairs = [tuple(merge.split()) if isinstance(merge, str) else tuple(merge) for merge in merges]
+    pairs = []
+    for merge in merges:
+        first, second = merge.split(" ") if isinstance(merge, str) else merge
+        pairs.append((first, second))
     return ClipTokenizer.from_vocabulary(vocabulary, pairs)
 
 

@@ -13,8 +13,8 @@ def convert(
         list[Path],
         typer.Argument(
             help="GLIDE's base.pt and, if you have them, upsample.pt, clip_image_enc.pt and clip_text_enc.pt; "
-            "or base_inpaint.pt and upsample_inpaint.pt. Or Karlo's prior, ViT-L-14_stats.th, decoder and ViT-L-14.pt and, if "
-            "you have it, improved-sr. What each file is, its weights tell.",
+            "or base_inpaint.pt and upsample_inpaint.pt. Or Karlo's prior, ViT-L-14_stats.th, decoder and "
+            "ViT-L-14.pt and, if you have it, improved-sr. What each file is, its weights tell.",
             show_default=False,
         ),
     ],

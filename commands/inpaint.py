@@ -47,7 +47,7 @@ def inpaint(
     """Paint a part of a photo as your words say, all else stays as it is, and print where the pictures are."""
     prompt = prompt.encode("utf-8", "replace").decode()
     check_request(prompt, count, steps, guidance, seed)
-    check_preset(preset)
+    check_preset(preset, "glide")
     check_output(output or Path.cwd() / "picture.png")
     where = _where(photo, mask, box, expand)
     with cleaning_up_on_interrupt():

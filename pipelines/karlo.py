@@ -94,12 +94,14 @@ def original_parts(found: Mapping[str, Path]) -> Iterator[tuple[str, Any]]:
     from ..unclip import DiffusionPrior, UnCLIPDecoder, UnCLIPUpsampler
 
     yield "tokenizer", ClipTokenizer.openai()
-    yield "clip", ClipEncoder.from_original(read_weights(found[CLIP]))
+    clip = ClipEncoder.from_original(read_weights(found[CLIP]))
+    length = clip.config["context_length"]
+    yield "clip", clip
     if PRIOR in found:
         mean, std = read_weights(found[STATISTICS]).values()
         weights = {**read_weights(found[PRIOR]), "clip_mean": mean, "clip_std": std}
         yield "prior", DiffusionPrior.from_original(weights)
-    yield "decoder", UnCLIPDecoder.from_original(read_weights(found[DECODER]))
+    yield "decoder", UnCLIPDecoder.from_original(read_weights(found[DECODER]), {"text_ctx": length})
     if UPSAMPLER in found:
         yield "upsampler", UnCLIPUpsampler.from_original(read_weights(found[UPSAMPLER]))
 

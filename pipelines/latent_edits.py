@@ -40,7 +40,12 @@ def blend(
     shares = torch.linspace(0, 1, frames)
     settings = [{"blend": f"{share:.3f}"} for share in shares.tolist()]
     return _drawn(
-        pipe, slerp(*ends, shares), slerp(*noise, shares), settings, seed, num_inference_steps, guidance_scale
+        pipe,
+        (slerp(pair[0], pair[1], shares) for pair in (ends, noise)),
+        settings,
+        seed,
+        num_inference_steps,
+        guidance_scale,
     )
 
 
@@ -67,7 +72,7 @@ def edit(
     embedding = pipe.embed(image)
     noise = pipe.invert(image, embedding, num_inference_steps)
     words = pipe.read([before, after]).vector.float()
-    turned = towards(embedding[0], *words, strength)[None]
+    turned = towards(embedding[0], words[0], words[1], strength)[None]
     settings = [{"before": before, "after": after, "strength": str(strength)}]
     return _drawn(pipe, turned, noise, settings, seed, num_inference_steps, guidance_scale)
 

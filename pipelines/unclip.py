@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from einops import rearrange, repeat
@@ -31,7 +32,7 @@ class UnCLIPPipeline(UnCLIPStages):
     """Text-to-image with unCLIP. Source: unCLIP (Ramesh et al. 2022), section 2; kakaobrain/karlo.
 
     prior: from texts to image embeddings, with the mean and deviation of these. The other parts: see UnCLIPStages.
-    schedule, prior_schedule, upsampler_schedule: the noise that each network was trained with.
+    decoder_schedule, prior_schedule, upsampler_schedule: the noise that each network was trained with.
     The other settings are what a call takes that does not say, of each stage: its sampler, its steps, its guidance.
     prior_candidates: how many embeddings are made of a text, of which the one nearest to it is drawn.
     Raises ValueError for networks that do not go together, or settings that cannot be.
@@ -52,7 +53,7 @@ class UnCLIPPipeline(UnCLIPStages):
         prior_steps: int = 25,
         prior_guidance_scale: float = 4.0,
         prior_candidates: int = 2,
-        schedule: str = "squaredcos_cap_v2",
+        decoder_schedule: str = "squaredcos_cap_v2",
         sampler: str = "ddpm",
         num_inference_steps: int = 50,
         guidance_scale: float = 8.0,
@@ -74,9 +75,14 @@ class UnCLIPPipeline(UnCLIPStages):
         own = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
         first = {"prior_schedule": prior_schedule, "prior_sampler": prior_sampler, "prior_steps": prior_steps}
         first |= {"prior_guidance_scale": prior_guidance_scale, "prior_candidates": prior_candidates}
-        last = {"upsampler_schedule": upsampler_schedule, "upsampler_sampler": upsampler_sampler}
+        last: dict[str, Any] = {
+            "upsampler_schedule": upsampler_schedule,
+            "upsampler_sampler": upsampler_sampler,
+        }
         last["upsampler_steps"] = upsampler_steps
-        super().__init__(parts, {**first, "schedule": schedule, "sampler": sampler, **own, **last})
+        super().__init__(
+            parts, {**first, "decoder_schedule": decoder_schedule, "sampler": sampler, **own, **last}
+        )
 
     @classmethod
     def find(cls, model: str | os.PathLike) -> Path:

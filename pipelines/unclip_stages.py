@@ -20,8 +20,8 @@ from ..unclip.decoder import UnCLIPDecoder
 from ..unclip.denoisers import decoder_denoiser, upsampler_denoiser
 from ..unclip.text_conditions import TextConditions, read_texts
 from ..unclip.upsampler import UnCLIPUpsampler
-from .base import OnStageStep, Pipeline, Request
-from .glide_stages import in_8_bits
+from .base import BATCH, OnStageStep, Pipeline, Request
+from .glide_stages import PIXELS, in_8_bits
 from .karlo import is_diffusers_layout, load_diffusers_layout
 
 FAMILY = "unclip"
@@ -44,8 +44,9 @@ class UnCLIPStages(Pipeline):
     def __init__(self, parts: Mapping[str, Any], settings: Mapping[str, Any]):
         _check_parts(parts["decoder"], parts["clip"], parts["upsampler"])
         # Raise for what they do not know, here rather than when something has been drawn.
-        for stage, steps in {"": "num_inference_steps", "upsampler_": "upsampler_steps"}.items():
-            make_scheduler(settings[f"{stage}sampler"], settings[f"{stage}schedule"], settings[steps])
+        make_scheduler(settings["sampler"], settings["decoder_schedule"], settings["num_inference_steps"])
+        names = ("upsampler_sampler", "upsampler_schedule", "upsampler_steps")
+        make_scheduler(*(settings[name] for name in names))
         super().__init__(parts, settings)
 
     @classmethod
@@ -57,6 +58,10 @@ class UnCLIPStages(Pipeline):
     @property
     def context_length(self) -> int:
         return self.decoder.config["text_ctx"]
+
+    @property
+    def batch_size(self) -> int:
+        return max(1, min(BATCH, PIXELS // self.image_size**2))
 
     @property
     def image_size(self) -> int:
@@ -82,7 +87,7 @@ class UnCLIPStages(Pipeline):
 
     def scheduler(self, how: Mapping[str, Any]) -> RespacedScheduler:
         """Of the decoder's steps."""
-        return make_scheduler(how["sampler"], self.config["schedule"], how["num_inference_steps"])
+        return make_scheduler(how["sampler"], self.config["decoder_schedule"], how["num_inference_steps"])
 
     def draw(self, request: Request, embedding: Tensor, on_step: OnStageStep) -> Tensor:
         """Pictures [N, 3, image_size, image_size] of embeddings [N, D] and the request's prompts, in [-1, 1].

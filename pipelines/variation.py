@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from PIL.Image import Image
@@ -34,7 +35,7 @@ class UnCLIPVariationPipeline(UnCLIPStages):
         clip: ClipEncoder,
         tokenizer: ClipTokenizer,
         upsampler: UnCLIPUpsampler | GlideUNet | None = None,
-        schedule: str = "squaredcos_cap_v2",
+        decoder_schedule: str = "squaredcos_cap_v2",
         sampler: str = "ddpm",
         num_inference_steps: int = 50,
         guidance_scale: float = 8.0,
@@ -44,9 +45,12 @@ class UnCLIPVariationPipeline(UnCLIPStages):
     ):
         parts = {"decoder": decoder, "clip": clip, "tokenizer": tokenizer, "upsampler": upsampler}
         own = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
-        last = {"upsampler_schedule": upsampler_schedule, "upsampler_sampler": upsampler_sampler}
+        last: dict[str, Any] = {
+            "upsampler_schedule": upsampler_schedule,
+            "upsampler_sampler": upsampler_sampler,
+        }
         last["upsampler_steps"] = upsampler_steps
-        super().__init__(parts, {"schedule": schedule, "sampler": sampler, **own, **last})
+        super().__init__(parts, {"decoder_schedule": decoder_schedule, "sampler": sampler, **own, **last})
 
     @torch.no_grad()
     def __call__(

@@ -162,7 +162,7 @@ def test_the_noise_aware_clip_comes_along(originals, tmp_path):
         (["base.pt", "upsample_inpaint.pt"], "an upsampler of the same sort"),
         (["base.pt", "clip_text_enc.pt"], "both of the noise-aware CLIP's encoders or none"),
         (["base.pt", "encoder.json"], "encoder.json is no file of weights"),
-        (["base.pt", "other.pt"], "other.pt is not one of GLIDE's checkpoints: base network, upsampler, "),
+        (["base.pt", "other.pt"], "other.pt is not one of the known checkpoints: GLIDE's base network, "),
         (["base.pt", "nowhere.pt"], "there is no file"),
         (["cut.pt"], "these weights do not fit GlideUNet: out.0.bias (missing)"),
         (["other_words.pt"], "reads a vocabulary of 200 entries, and the one given has 300"),
@@ -205,10 +205,13 @@ def test_one_file_draws_at_64_and_says_so(originals, mirror, tmp_path, capsys, n
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("upsample.pt", "upsample.pt is GLIDE's upsampler; for text-to-image its base network is expected"),
+        (
+            "upsample.pt",
+            "upsample.pt is GLIDE's upsampler; for text-to-image GLIDE's base network is expected",
+        ),
         (
             "clip_image_enc.pt",
-            "is GLIDE's noise-aware CLIP's image encoder; for text-to-image its base network is expected",
+            "is GLIDE's noise-aware CLIP's image encoder; for text-to-image GLIDE's base network is expected",
         ),
         ("vocab.bpe", "vocab.bpe is no file of weights"),
     ],

@@ -179,7 +179,7 @@ def test_bad_arguments_are_one_sentence_and_no_file(create, tmp_path, arguments,
 
 def test_unknown_models_are_named_with_the_nearest(create, tmp_path):
     assert_refused(
-        create("a cat", model="mimi"), tmp_path, "did you mean 'mini'?); known are mini, glide, or"
+        create("a cat", model="mimi"), tmp_path, "did you mean 'mini'?); known are mini, glide, kakaobrain/"
     )
     assert_refused(create("a cat", model="./nowhere"), tmp_path, "no model folder ./nowhere")
 

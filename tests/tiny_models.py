@@ -6,7 +6,8 @@ import maquette.toybox
 import torch
 from maquette.clip import ClipEncoder, ClipModel, ClipTokenizer
 from maquette.diffusion import GlideTokenizer, GlideUNet, NoisedClip, train_tokenizer
-from maquette.pipelines import GlidePipeline
+from maquette.pipelines import GlidePipeline, UnCLIPPipeline, UnCLIPVariationPipeline
+from maquette.unclip import DiffusionPrior, UnCLIPDecoder, UnCLIPUpsampler
 
 TINY_CLIP: dict = {
     "embed_dim": 16,
@@ -79,3 +80,35 @@ def tiny_noised_clip() -> NoisedClip:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return NoisedClip(1024, 24, 16, 2, 1, 16, 16, 4, 2, 1, 16).requires_grad_(False)
+
+
+def tiny_unclip(**arguments) -> UnCLIPPipeline:
+    """A pipeline around random networks: 16 px, then 32 px, of the tiny CLIP's vectors and mini's tokenizer."""
+    clip = tiny_clip()
+    reads = {"text_ctx": 24, "clip_dim": 16, "text_width": 32}
+    unet = {"channels_multiple": (1, 2), "channels": 32, "depth": 1, "size": 32}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        prior = DiffusionPrior(xf_width=32, xf_layers=1, xf_heads=2, **reads)
+        decoder = UnCLIPDecoder(
+            16, 32, 1, (1, 2), attention_resolutions=(8,), num_head_channels=32, xf_width=32, **reads
+        )
+        upsampler = UnCLIPUpsampler(**unet)
+        for network in (decoder, upsampler):
+            for parameter in network.parameters():
+                if parameter.dim() > 1:
+                    torch.nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
+    parts = {"clip": clip.encoder, "tokenizer": clip.tokenizer, "upsampler": upsampler.eval()}
+    few = {"prior_steps": 2, "num_inference_steps": 3, "guidance_scale": 2.0, "upsampler_steps": 2}
+    pipe = UnCLIPPipeline(prior.eval(), decoder.eval(), **{**parts, **few, **arguments})
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def tiny_variation() -> UnCLIPVariationPipeline:
+    """The same without the prior."""
+    whole = tiny_unclip()
+    few = {"num_inference_steps": 3, "guidance_scale": 2.0, "upsampler_steps": 2}
+    pipe = UnCLIPVariationPipeline(whole.decoder, whole.clip, whole.tokenizer, whole.upsampler, **few)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe

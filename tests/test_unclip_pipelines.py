@@ -1,0 +1,151 @@
+"""Texts and pictures to pictures with unCLIP in Python: what calls take, give and refuse."""
+
+import numpy as np
+import pytest
+import torch
+from maquette.clip.model import ClipModel
+from maquette.pipelines import UnCLIPPipeline, UnCLIPVariationPipeline, pipeline
+from maquette.pipelines.latent_edits import blend, edit, reconstructions
+from PIL import Image
+from tiny_models import tiny_clip, tiny_two_stages, tiny_unclip, tiny_unet, tiny_variation
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    return tiny_unclip()
+
+
+@pytest.fixture(scope="module")
+def variation():
+    return tiny_variation()
+
+
+@pytest.fixture(scope="module")
+def photos():
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 30, 40, 3), dtype=np.uint8)
+    return [Image.fromarray(each) for each in pixels]
+
+
+def test_a_picture_is_the_same_alone_in_a_batch_and_elsewhere_in_it(pipe):
+    def draw(prompt, seed, count=1):
+        return pipe(prompt, seed=seed, num_images_per_prompt=count, output_type="np").images
+
+    alone = draw("a red chair", 7)[0]
+    assert alone.shape == (32, 32, 3)
+    assert np.abs(draw("a red chair", 5, count=3)[2] - alone).max() <= 1 / 255
+    assert np.abs(draw(["a blue table", "a red chair"], 6)[1] - alone).max() <= 1 / 255
+    assert np.abs(draw("a red chair", 8)[0] - alone).max() > 0.05
+    assert np.abs(draw("a blue table", 7)[0] - alone).max() > 0.005
+
+
+def test_of_several_embeddings_the_one_nearest_to_the_text_is_drawn(pipe):
+    def request(candidates):
+        own = {**pipe.config, "prior_candidates": candidates}
+        return pipe.request("a red chair", 2, None, None, 0, None, own=own)
+
+    words = pipe.read(["a red chair"]).vector[0]
+    one, best = (pipe.draw_embedding(request(n), lambda *_, **__: None) @ words for n in (1, 8))
+    assert (best > one).all()
+
+
+def test_presets_are_karlos(pipe):
+    made = pipe("a cat", preset="fast", num_inference_steps=1, seed=0)
+    assert made.settings[0].items() >= {"preset": "fast", "guidance": "8.0", "steps": "1"}.items()
+    with pytest.raises(ValueError, match=r"unknown preset 'original'.*known are default, fast"):
+        pipe("a cat", preset="original")
+
+
+def test_a_saved_model_serves_texts_and_pictures(pipe, photos, tmp_path):
+    pipe.save_pretrained(tmp_path / "model")
+    again = pipeline("text-to-image", tmp_path / "model", dtype=torch.float32)
+    ask = {"seed": 1, "output_type": "np"}
+    assert np.abs(again("a cat", **ask).images - pipe("a cat", **ask).images).max() < 1e-3
+    varied = pipeline("image-variation", tmp_path / "model", dtype=torch.float32)
+    assert varied(photos[0], num_images_per_prompt=2, seed=0).images[1].size == (32, 32)
+    with pytest.raises(ValueError, match="has no glide, it draws via unclip"):
+        pipeline("text-to-image", tmp_path / "model", via="glide")
+    assert not hasattr(varied, "prior")
+
+
+def test_variations_differ_by_seed_and_picture_and_take_an_embedding_as_well(variation, photos):
+    made = variation(photos, num_images_per_prompt=2, seed=4, output_type="np")
+    images = made.images
+    assert [each["seed"] for each in made.settings] == ["4", "5", "6", "7"] and "prompt" not in made.settings[
+        0
+    ]
+    assert all(np.abs(images[0] - other).max() > 0.01 for other in images[1:])
+    embedding = variation.embed(photos[1])
+    again = variation(embedding[0], seed=6, output_type="np").images[0]
+    assert np.abs(again - images[2]).max() <= 1 / 255
+    vectors = ClipModel(variation.clip, variation.tokenizer).embed_images(photos)
+    torch.testing.assert_close(torch.nn.functional.normalize(embedding), vectors[1:], rtol=0, atol=1e-5)
+
+
+def test_glides_upsampler_serves_as_well(photos):
+    upsampler = tiny_unet(24, image_size=32, super_res=True, text_width=32)
+    whole = tiny_variation()
+    parts = whole.decoder, whole.clip, whole.tokenizer
+    pipe = UnCLIPVariationPipeline(*parts, upsampler, num_inference_steps=1, upsampler_steps=1)
+    pipe.set_progress_bar_config(disable=True)
+    assert pipe(photos[0], seed=0).images[0].size == (32, 32)
+    with pytest.raises(ValueError, match="base network, which takes no low_res"):
+        UnCLIPVariationPipeline(*parts, tiny_unet(image_size=32))
+
+
+def test_a_blend_goes_from_one_picture_to_the_other(variation, photos):
+    made = blend(variation, *photos, 3, seed=1)
+    first, middle, last = (np.asarray(image, float) for image in made.images)
+    assert [each["blend"] for each in made.settings] == ["0.000", "0.500", "1.000"]
+    alone = edit(variation, photos[0], "a cat", "a dog", 0.0, seed=1).images[0]
+    assert np.abs(first - np.asarray(alone)).max() <= 1
+    assert np.abs(middle - first).mean() > 0 and np.abs(middle - last).mean() > 0
+    with pytest.raises(ValueError, match="must be a whole number from 2"):
+        blend(variation, *photos, 1)
+
+
+def test_an_edit_moves_the_picture_the_more_the_stronger_it_is(variation, photos):
+    untouched, little, much = (
+        np.asarray(edit(variation, photos[0], "a red car", "a blue car", strength).images[0], float)
+        for strength in (0, 0.3, 1)
+    )
+    assert 0 < np.abs(little - untouched).mean() < np.abs(much - untouched).mean()
+
+
+def test_a_reconstruction_in_all_dimensions_is_the_picture_drawn_again(variation, photos):
+    embeddings = torch.randn(40, 16, generator=torch.Generator().manual_seed(0))
+    made = reconstructions(variation, photos[0], embeddings, [0, 4, 16])
+    whole = edit(variation, photos[0], "a cat", "a dog", 0.0).images[0]
+    mean, _, last = (np.asarray(image, float) for image in made.images)
+    assert np.abs(last - np.asarray(whole)).max() <= 1 < np.abs(mean - last).max()
+    with pytest.raises(ValueError, match="dimensions must be from 0 to 16"):
+        reconstructions(variation, photos[0], embeddings, [17])
+
+
+def test_what_cannot_be_is_refused(pipe, variation, photos):
+    with pytest.raises(
+        ValueError, match=r"\(2, 9\); expected 16 numbers each, from the image encoder of the CLIP"
+    ):
+        variation(torch.zeros(2, 9))
+    with pytest.raises(ValueError, match="expected a PIL picture, got str"):
+        variation("photo.png")
+    with pytest.raises(ValueError, match="there is no picture"):
+        variation([])
+    with pytest.raises(ValueError, match=r"noise has shape \(1, 3, 8, 8\); expected \(1, 3, 16, 16\)"):
+        variation(photos[0], noise=torch.zeros(1, 3, 8, 8))
+    with pytest.raises(ValueError, match="the strength must be from 0"):
+        edit(variation, photos[0], "a cat", "a dog", 1.5)
+    with pytest.raises(ValueError, match="both texts are 'a cat'"):
+        edit(variation, photos[0], "a cat", "a cat")
+    other = tiny_clip().encoder.from_config({**pipe.clip.config, "embed_dim": 20})
+    with pytest.raises(ValueError, match=r"decoder reads vectors of 16 .* given makes 20, 24 and 32"):
+        UnCLIPVariationPipeline(pipe.decoder, other, pipe.tokenizer)
+
+
+def test_another_kind_of_model_is_named(tmp_path):
+    tiny_two_stages().save_pretrained(tmp_path / "glide")
+    with pytest.raises(ValueError, match="has nothing as decoder; UnCLIPPipeline wants UnCLIPDecoder"):
+        UnCLIPPipeline.from_pretrained(tmp_path / "glide")
+    with pytest.raises(ValueError, match="has no unclip, it draws via glide"):
+        pipeline("text-to-image", tmp_path / "glide", via="unclip")
+    with pytest.raises(ValueError, match=r"unknown way 'unclop'.*did you mean 'unclip'"):
+        pipeline("text-to-image", via="unclop")
