@@ -5,18 +5,17 @@ from functools import partial
 import pytest
 import torch
 from goldens.formula import formula_state_dict, formula_tensor
-from maquette.diffusion import (
-    clipped,
-    from_epsilon,
-    from_x0,
-    guided,
-    make_scheduler,
-    normal_draws,
-    sample,
-    seeded_generators,
-)
+from maquette.diffusion import clipped, make_scheduler, normal_draws, sample, seeded_generators
 from maquette.layers import prepare
-from maquette.unclip import DiffusionPrior, UnCLIPDecoder, UnCLIPUpsampler
+from maquette.unclip import (
+    DiffusionPrior,
+    TextConditions,
+    UnCLIPDecoder,
+    UnCLIPUpsampler,
+    decoder_denoiser,
+    prior_denoiser,
+    upsampler_denoiser,
+)
 
 NETWORKS = {"prior": DiffusionPrior, "decoder": UnCLIPDecoder, "upsampler": UnCLIPUpsampler}
 CONDITIONS = ("image_embedding", "text_embedding", "text_states", "mask", "low_res")
@@ -84,20 +83,17 @@ def trajectory(net, tensors, draw, rows=1):
     """As Karlo samples, with the guidance of the record; `rows` copies of its one sample."""
     steps = {DiffusionPrior: 25, UnCLIPDecoder: 12, UnCLIPUpsampler: 7}[type(net)]
     scheduler = make_scheduler("ddpm", "squaredcos_cap_v2", steps)
-    given = {name: value.repeat_interleave(rows, dim=0) for name, value in conditions_of(tensors).items()}
     if isinstance(net, UnCLIPUpsampler):
-        denoise = clipped(from_epsilon(partial(net, **given), scheduler.alphas_cumprod))
-    elif isinstance(net, DiffusionPrior):
-        denoise = clipped(guided(from_x0(partial(net, **given)), 4.0), 10.0)
-    else:
-        given["image_embedding"] = torch.cat(
-            [given["image_embedding"][:rows], net.cf_param.detach().expand(rows, -1)]
-        )
-        with torch.no_grad():
-            network = partial(net, conditioning=net.encode_conditions(**given))
-        denoise = clipped(guided(from_epsilon(network, scheduler.alphas_cumprod), 8.0))
-    ours = sample(denoise, scheduler, draw(), draw)
-    return net.denormalise(ours) if isinstance(net, DiffusionPrior) else ours
+        low_res = tensors["in/low_res"].repeat(rows, 1, 1, 1)
+        return sample(upsampler_denoiser(net, low_res, scheduler.alphas_cumprod), scheduler, draw(), draw)
+    conditions = TextConditions(*(tensors[f"in/{name}"] for name in CONDITIONS[1:4]))
+    text, wordless = (conditions.rows(torch.tensor([row] * rows)) for row in (0, 1))
+    if isinstance(net, DiffusionPrior):
+        denoise = prior_denoiser(net, text, wordless, 4.0)
+        return net.denormalise(sample(denoise, scheduler, draw(), draw))
+    embedding = tensors["in/image_embedding"][:1].expand(rows, -1)
+    denoise = decoder_denoiser(net, embedding, text, wordless, 8.0, scheduler.alphas_cumprod)
+    return sample(clipped(denoise), scheduler, draw(), draw)
 
 
 @pytest.mark.parametrize("name", NETWORKS)

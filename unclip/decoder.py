@@ -19,8 +19,8 @@ class UnCLIPDecoder(UNet):
     """GLIDE's U-Net, conditioned on a CLIP image embedding too. Source: unCLIP (Ramesh et al. 2022), section 2.1.
 
     attention_resolutions: pixels of a side at which attention blocks stand. clip_emb_mult: context tokens made of the
-    image embedding, before the text's. text_ctx: tokens of a text, clip_dim: channels of CLIP's vectors and text
-    states. `cf_param` [clip_dim] is the image embedding of no image, which classifier-free guidance leans away from.
+    image embedding, before the text's. text_ctx: tokens of a text, clip_dim: channels of CLIP's vectors,
+    text_width: of its text states, None: as many. `cf_param` [clip_dim] is the image embedding of no image, which classifier-free guidance leans away from.
     The layout, and the defaults, are kakaobrain/karlo's.
     """
 
@@ -38,6 +38,7 @@ class UnCLIPDecoder(UNet):
         clip_dim: int = 768,
         clip_emb_mult: int = 4,
         dropout: float = 0.1,
+        text_width: int | None = None,
     ):
         super().__init__(
             *(3, 6, num_channels, num_res_blocks, channel_mult),
@@ -49,7 +50,9 @@ class UnCLIPDecoder(UNet):
         self.clip_emb = nn.Linear(clip_dim, 4 * num_channels)
         self.clip_tok_proj = nn.Linear(clip_dim, clip_emb_mult * xf_width)
         self.text_feat_proj = nn.Linear(clip_dim, 4 * num_channels)
-        self.text_seq_proj = nn.Sequential(nn.Linear(clip_dim, xf_width), nn.LayerNorm(xf_width))
+        self.text_seq_proj = nn.Sequential(
+            nn.Linear(text_width or clip_dim, xf_width), nn.LayerNorm(xf_width)
+        )
         self.cf_param = nn.Parameter(torch.zeros(clip_dim))
 
     @classmethod
@@ -69,7 +72,8 @@ class UnCLIPDecoder(UNet):
         told["num_channels"], size = layout["model_channels"], config.get("image_size", 64)
         told["attention_resolutions"] = tuple(size // factor for factor in layout["attention_factors"])
         try:
-            told["xf_width"], told["clip_dim"] = weights["text_seq_proj.0.weight"].shape
+            told["xf_width"], told["text_width"] = weights["text_seq_proj.0.weight"].shape
+            told["clip_dim"] = len(weights["cf_param"])
             told["clip_emb_mult"] = len(weights["clip_tok_proj.weight"]) // told["xf_width"]
         except KeyError as missing:
             raise ValueError(f"not a decoder checkpoint: key {missing} is missing.") from None
@@ -85,7 +89,7 @@ class UnCLIPDecoder(UNet):
         check_shapes(
             image_embedding=(image_embedding, (n, width)),
             text_embedding=(text_embedding, (n, width)),
-            text_states=(text_states, (n, self.config.text_ctx, width)),
+            text_states=(text_states, (n, self.config.text_ctx, self.config.text_width or width)),
             mask=(mask, (n, self.config.text_ctx)),
         )
         dtype, count = self.cf_param.dtype, self.config.clip_emb_mult
@@ -108,7 +112,7 @@ class UnCLIPDecoder(UNet):
         """Predicts the noise in x and where its variance lies.
 
         x: [N, 3, H, W] in [-1, 1] plus noise; timesteps: integers [N] of the training schedule. image_embedding,
-        text_embedding: CLIP's [N, clip_dim], unnormalised; text_states: CLIP's [N, text_ctx, clip_dim]; mask: bool
+        text_embedding: CLIP's [N, clip_dim], unnormalised; text_states: CLIP's [N, text_ctx, text_width]; mask: bool
         [N, text_ctx], True: a token; None: all. Or `conditioning`, what `encode_conditions` made of them.
         Returns [N, 6, H, W] in x's dtype: epsilon, then the variance interpolation. Raises ValueError on other shapes.
         """

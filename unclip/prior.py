@@ -21,8 +21,8 @@ AFTER_TEXT = 4
 class DiffusionPrior(ModelMixin, ConfigMixin):
     """Predicts a CLIP image embedding from a noisy one and a text. Source: unCLIP (Ramesh et al. 2022), section 2.2.
 
-    text_ctx: tokens of a text. xf_width, xf_layers, xf_heads: of the transformer. clip_dim: channels of CLIP's vectors
-    and text states. `mean` and `std` [clip_dim] are those of the image embeddings it was trained on: it works on
+    text_ctx: tokens of a text. xf_width, xf_layers, xf_heads: of the transformer. clip_dim: channels of CLIP's vectors;
+    text_width: of its text states, None: as many. `mean` and `std` [clip_dim] are those of the image embeddings it was trained on: it works on
     normalised ones. The layout, and the defaults, are kakaobrain/karlo's.
     """
 
@@ -38,12 +38,13 @@ class DiffusionPrior(ModelMixin, ConfigMixin):
         xf_layers: int = 20,
         xf_heads: int = 32,
         clip_dim: int = 768,
+        text_width: int | None = None,
     ):
         super().__init__()
         self.time_embed = nn.Sequential(
             nn.Linear(xf_width, xf_width), nn.SiLU(), nn.Linear(xf_width, xf_width)
         )
-        self.text_enc_proj = nn.Linear(clip_dim, xf_width)
+        self.text_enc_proj = nn.Linear(text_width or clip_dim, xf_width)
         self.text_emb_proj = nn.Linear(clip_dim, xf_width)
         self.clip_img_proj = nn.Linear(clip_dim, xf_width)
         self.transformer = Transformer(xf_width, xf_layers, xf_heads)
@@ -68,13 +69,14 @@ class DiffusionPrior(ModelMixin, ConfigMixin):
         try:
             _, length, width = weights["positional_embedding"].shape
             clip_dim = weights["clip_img_proj.weight"].shape[1]
+            text_width = weights["text_enc_proj.weight"].shape[1]
         except KeyError as missing:
             raise ValueError(f"not a prior checkpoint: key {missing} is missing.") from None
         layers = len({key.split(".")[2] for key in weights if key.startswith("transformer.resblocks.")})
         weights["mean"] = weights.pop("clip_mean", torch.zeros(clip_dim))
         weights["std"] = weights.pop("clip_std", torch.ones(clip_dim))
         with torch.device("meta"):
-            net = cls(length - AFTER_TEXT, width, layers, config.get("xf_heads", 32), clip_dim)
+            net = cls(length - AFTER_TEXT, width, layers, config.get("xf_heads", 32), clip_dim, text_width)
         return load_original(net, weights)
 
     def normalise(self, embedding: Tensor) -> Tensor:
@@ -96,7 +98,7 @@ class DiffusionPrior(ModelMixin, ConfigMixin):
         """Predicts x0 of a normalised image embedding.
 
         x: [N, clip_dim], normalised, plus noise; timesteps: integers [N] of the training schedule. text_embedding
-        [N, clip_dim] and text_states [N, text_ctx, clip_dim]: CLIP's; mask: bool [N, text_ctx], True: a token; None:
+        [N, clip_dim] and text_states [N, text_ctx, text_width]: CLIP's; mask: bool [N, text_ctx], True: a token; None:
         all. Returns [N, clip_dim] in x's dtype. Raises ValueError on other shapes.
         """
         n, length, width = len(x), self.config.text_ctx, self.config.clip_dim
@@ -104,7 +106,7 @@ class DiffusionPrior(ModelMixin, ConfigMixin):
             x=(x, (n, width)),
             timesteps=(timesteps, (n,)),
             text_embedding=(text_embedding, (n, width)),
-            text_states=(text_states, (n, length, width)),
+            text_states=(text_states, (n, length, self.config.text_width or width)),
             mask=(mask, (n, length)),
         )
         dtype = self.prd_emb.dtype
