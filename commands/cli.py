@@ -10,6 +10,7 @@ from .classify import classify
 from .convert import convert
 from .create import create
 from .embed import embed
+from .embed_shards import embed_shards
 from .evaluate import evaluate
 from .inpaint import inpaint
 from .models import download, models
@@ -18,7 +19,20 @@ from .toybox import toybox
 from .train import train
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help="Words to pictures to 3D.")
-for command in (create, inpaint, classify, embed, evaluate, search, toybox, train, models, download, convert):
+for command in (
+    create,
+    inpaint,
+    classify,
+    embed,
+    embed_shards,
+    evaluate,
+    search,
+    toybox,
+    train,
+    models,
+    download,
+    convert,
+):
     app.command()(command)
 
 

@@ -18,8 +18,8 @@ from .check_shapes import check_shapes
 class UnCLIPDecoder(UNet):
     """GLIDE's U-Net, conditioned on a CLIP image embedding too. Source: unCLIP (Ramesh et al. 2022), section 2.1.
 
-    attention_resolutions: positions of a side at which attention blocks stand. clip_emb_mult: context tokens made of the
-    image embedding, before the text's. text_ctx: tokens of a text, clip_dim: channels of CLIP's vectors,
+    attention_resolutions: positions of a side at which attention blocks stand. clip_emb_mult: context tokens made of
+    the image embedding, before the text's. text_ctx: tokens of a text, clip_dim: channels of CLIP's vectors,
     text_width: of its text states, None: as many. `cf_param` [clip_dim] is the image embedding of no image, which
     classifier-free guidance leans away from. norm_num_groups, patch_size: as in UNet.
     The layout, and the defaults, are kakaobrain/karlo's.
@@ -127,8 +127,8 @@ class UnCLIPDecoder(UNet):
 
         x: [N, 3, H, W] in [-1, 1] plus noise; timesteps: integers [N] of the training schedule. image_embedding,
         text_embedding: CLIP's [N, clip_dim], unnormalised; text_states: CLIP's [N, text_ctx, text_width]; mask: bool
-        [N, text_ctx], True: a token; None: all; has_image: bool [N], where it is False `cf_param` stands in for the image
-        embedding; None: all have. Or `conditioning`, what `encode_conditions` made of them.
+        [N, text_ctx], True: a token; None: all; has_image: bool [N], where it is False `cf_param` stands in for the
+        image embedding; None: all have. Or `conditioning`, what `encode_conditions` made of them.
         Returns [N, 6, H, W] in x's dtype: epsilon, then the variance interpolation. Raises ValueError on other shapes.
         """
         if conditioning is None:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...clip.model import ClipModel
-from ...clip.preprocess import open_picture
+from ...clip.preprocess import Preprocess, open_picture
 from ...diffusion.training.pictures import KINDS
 from ...training import Shards
 
@@ -66,8 +66,7 @@ class ClipConditions:
 
     def pixels(self, sample: dict[str, Any]) -> Tensor:
         """A raw sample's picture as CLIP sees it. Raises what `open_picture` raises."""
-        kind = next((kind for kind in KINDS if kind in sample), "png")
-        return self.preprocess(open_picture(sample[kind]))
+        return pixels_of(sample, self.preprocess)
 
     @torch.no_grad()
     def vectors(self, batch: dict[str, Any]) -> Tensor:
@@ -134,6 +133,12 @@ class ClipConditions:
     def _of(self, samples: Sequence[dict[str, Any]]) -> Tensor:
         given = [self.picture(sample) for sample in samples]
         return self.vectors({name: torch.stack([each[name] for each in given]) for name in given[0]})
+
+
+def pixels_of(sample: dict[str, Any], preprocess: Preprocess) -> Tensor:
+    """A raw sample's picture as an encoder expects it. Raises what `open_picture` raises."""
+    kind = next((kind for kind in KINDS if kind in sample), "png")
+    return preprocess(open_picture(sample[kind]))
 
 
 def _spread(shards: Shards, count: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""The diffusion prior as a stage of training: noisy image embeddings and texts go in, the embedding's error comes out."""
+"""The diffusion prior as a stage of training: noisy image embeddings and texts go in, the error of x0 comes out."""
 
 from __future__ import annotations
 
