@@ -24,28 +24,33 @@ VALIDATION_STEPS = 8
 
 
 class PriorTraining(BaseModel, title="stage: of a prior's recipe", extra="forbid", frozen=True):
-    """How a prior is trained.
+    """How a prior of either kind is trained.
 
     clip: what ClipModel.from_pretrained takes, whose texts are read and whose pictures' vectors are learned;
     base: the name or folder of an unCLIP model that the prior is saved into, beside its other parts;
-    schedule: the noise schedule; drop_text: the share of captions replaced by the empty text.
+    drop_text: the share of captions replaced by the empty text.
     """
 
     clip: str = "mini"
     base: str | None = None
-    schedule: str = "squaredcos_cap_v2"
     drop_text: Annotated[float, Field(ge=0, le=1)] = 0.1
+
+
+class DiffusionPriorTraining(PriorTraining, title="stage: of a diffusion prior's recipe", frozen=True):
+    """How DiffusionPrior is trained: as PriorTraining says, and schedule: the noise schedule."""
+
+    schedule: str = "squaredcos_cap_v2"
 
 
 class PriorStage:
     """Trains DiffusionPrior on CLIP's vectors of pictures. Source: unCLIP (Ramesh et al. 2022), section 2.2.
 
     The recipe's `model:` holds DiffusionPrior's arguments without clip_dim and text_width, its `stage:` what
-    PriorTraining says. Raises what these raise.
+    DiffusionPriorTraining says. Raises what these raise.
     """
 
     def __init__(self, config: TrainConfig):
-        self.settings = settings = PriorTraining.model_validate(config.stage)
+        self.settings = settings = DiffusionPriorTraining.model_validate(config.stage)
         self.clip = ClipConditions(settings.clip)
         self.frozen = [self.clip.encoder]
         torch.manual_seed(config.seed)
