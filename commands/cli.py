@@ -12,6 +12,7 @@ from .convert import convert
 from .create import create
 from .edit import edit
 from .embed import embed
+from .embed_shards import embed_shards
 from .evaluate import evaluate
 from .inpaint import inpaint
 from .models import download, models
@@ -22,7 +23,8 @@ from .vary import vary
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help="Words to pictures to 3D.")
 drawing = (create, inpaint, vary, blend, edit)
-for command in (*drawing, classify, embed, evaluate, search, toybox, train, models, download, convert):
+looking = (classify, embed, embed_shards, evaluate, search)
+for command in (*drawing, *looking, toybox, train, models, download, convert):
     app.command()(command)
 
 

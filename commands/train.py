@@ -7,7 +7,10 @@ import typer
 
 from .interrupt import clean_up_on_interrupt
 
-STAGES = ("clip", "glide", "glide-upsampler", "glide-noised-clip")
+STAGES = (
+    "clip", "glide", "glide-upsampler", "glide-noised-clip",
+    "unclip-prior", "unclip-autoregressive-prior", "unclip-decoder", "unclip-upsampler",
+)  # fmt: skip
 
 
 def train(
@@ -29,6 +32,14 @@ def train(
         from ..diffusion.training.upsampler_stage import UpsamplerStage as Stage
     elif stage == "glide-noised-clip":
         from ..diffusion.training.noised_clip_stage import NoisedClipStage as Stage
+    elif stage == "unclip-prior":
+        from ..unclip.training.prior_stage import PriorStage as Stage
+    elif stage == "unclip-autoregressive-prior":
+        from ..unclip.training.autoregressive_stage import AutoregressiveStage as Stage
+    elif stage == "unclip-decoder":
+        from ..unclip.training.decoder_stage import DecoderStage as Stage
+    elif stage == "unclip-upsampler":
+        from ..unclip.training.upsampler_stage import LargeUpsamplerStage as Stage
     else:
         from ..diffusion.training.stage import GlideStage as Stage
     from ..training import train as train_stage

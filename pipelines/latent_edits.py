@@ -39,14 +39,8 @@ def blend(
     noise = pipe.invert([first, last], ends, num_inference_steps)
     shares = torch.linspace(0, 1, frames)
     settings = [{"blend": f"{share:.3f}"} for share in shares.tolist()]
-    return _drawn(
-        pipe,
-        (slerp(pair[0], pair[1], shares) for pair in (ends, noise)),
-        settings,
-        seed,
-        num_inference_steps,
-        guidance_scale,
-    )
+    embeddings, noise = (slerp(pair[0], pair[1], shares) for pair in (ends, noise))
+    return _drawn(pipe, embeddings, noise, settings, seed, num_inference_steps, guidance_scale)
 
 
 def edit(

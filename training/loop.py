@@ -79,6 +79,8 @@ class _Run:
         self.units = range(rank, config.batch_size // self.micro, processes)
         self.accelerator.gradient_accumulation_steps = len(self.units)
         self.train_numbers, self.held_numbers = split(len(shards), config.validation_samples, config.seed)
+        if begin := getattr(stage, "begin", None):
+            begin(shards)
 
         device = self.accelerator.device
         for module in stage.frozen:

@@ -13,7 +13,8 @@ from PIL.Image import Image
 class Stage(Protocol):
     """A network with its loss; the loop in `fit` knows nothing else about it.
 
-    A stage may also have `flops_per_sample` (forward and backward), and is then timed in TFLOP/s.
+    A stage may also have `flops_per_sample` (forward and backward), and is then timed in TFLOP/s; and `begin(shards)`,
+    called once before all else, for what it must know of the data as a whole and keeps in buffers of `model`.
     """
 
     @property

@@ -1,5 +1,6 @@
 """unCLIP: the prior from a caption to an image embedding, the decoder to a picture, and its upsampler."""
 
+from .autoregressive_prior import AutoregressivePrior
 from .decoder import UnCLIPDecoder
 from .denoisers import decoder_denoiser, prior_denoiser, upsampler_denoiser
 from .latents import ddim_inversion, in_dimensions, principal_axes, slerp, towards
@@ -8,6 +9,7 @@ from .text_conditions import TextConditions, read_texts
 from .upsampler import UnCLIPUpsampler
 
 __all__ = [
+    "AutoregressivePrior",
     "DiffusionPrior",
     "TextConditions",
     "UnCLIPDecoder",

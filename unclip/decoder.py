@@ -18,10 +18,11 @@ from .check_shapes import check_shapes
 class UnCLIPDecoder(UNet):
     """GLIDE's U-Net, conditioned on a CLIP image embedding too. Source: unCLIP (Ramesh et al. 2022), section 2.1.
 
-    attention_resolutions: pixels of a side at which attention blocks stand. clip_emb_mult: context tokens made of the
-    image embedding, before the text's. text_ctx: tokens of a text, clip_dim: channels of CLIP's vectors,
+    attention_resolutions: positions of a side at which attention blocks stand. clip_emb_mult: context tokens made of
+    the image embedding, before the text's. text_ctx: tokens of a text, clip_dim: channels of CLIP's vectors,
     text_width: of its text states, None: as many. `cf_param` [clip_dim] is the image embedding of no image, which
-    classifier-free guidance leans away from. The layout, and the defaults, are kakaobrain/karlo's.
+    classifier-free guidance leans away from. norm_num_groups, patch_size: as in UNet.
+    The layout, and the defaults, are kakaobrain/karlo's.
     """
 
     @register_to_config
@@ -39,13 +40,17 @@ class UnCLIPDecoder(UNet):
         clip_emb_mult: int = 4,
         dropout: float = 0.1,
         text_width: int | None = None,
+        norm_num_groups: int = 32,
+        patch_size: int = 1,
     ):
         super().__init__(
             *(3, 6, num_channels, num_res_blocks, channel_mult),
-            attention_factors=[image_size // side for side in attention_resolutions],
+            attention_factors=[image_size // patch_size // side for side in attention_resolutions],
             context_width=xf_width,
             num_head_channels=num_head_channels,
+            norm_num_groups=norm_num_groups,
             dropout=dropout,
+            patch_size=patch_size,
         )
         self.clip_emb = nn.Linear(clip_dim, 4 * num_channels)
         self.clip_tok_proj = nn.Linear(clip_dim, clip_emb_mult * xf_width)
@@ -82,7 +87,12 @@ class UnCLIPDecoder(UNet):
         return load_original(net, weights)
 
     def encode_conditions(
-        self, image_embedding: Tensor, text_embedding: Tensor, text_states: Tensor, mask: Tensor | None = None
+        self,
+        image_embedding: Tensor,
+        text_embedding: Tensor,
+        text_states: Tensor,
+        mask: Tensor | None = None,
+        has_image: Tensor | None = None,
     ) -> Conditioning:
         """What `forward` needs of its conditions for a whole sampling run. Arguments as there."""
         n, width = len(image_embedding), self.config.clip_dim
@@ -91,9 +101,12 @@ class UnCLIPDecoder(UNet):
             text_embedding=(text_embedding, (n, width)),
             text_states=(text_states, (n, self.config.text_ctx, self.config.text_width or width)),
             mask=(mask, (n, self.config.text_ctx)),
+            has_image=(has_image, (n,)),
         )
         dtype, count = self.cf_param.dtype, self.config.clip_emb_mult
         image, text, states = image_embedding.to(dtype), text_embedding.to(dtype), text_states.to(dtype)
+        if has_image is not None:
+            image = torch.where(has_image[:, None], image, self.cf_param)
         tokens = rearrange(self.clip_tok_proj(image), "n (c count) -> n count c", count=count)
         context = torch.cat([tokens, self.text_seq_proj(states)], dim=1)
         mask = None if mask is None else F.pad(mask, (count, 0), value=True)
@@ -107,17 +120,21 @@ class UnCLIPDecoder(UNet):
         text_embedding: Tensor | None = None,
         text_states: Tensor | None = None,
         mask: Tensor | None = None,
+        has_image: Tensor | None = None,
         conditioning: Conditioning | None = None,
     ) -> Tensor:
         """Predicts the noise in x and where its variance lies.
 
         x: [N, 3, H, W] in [-1, 1] plus noise; timesteps: integers [N] of the training schedule. image_embedding,
         text_embedding: CLIP's [N, clip_dim], unnormalised; text_states: CLIP's [N, text_ctx, text_width]; mask: bool
-        [N, text_ctx], True: a token; None: all. Or `conditioning`, what `encode_conditions` made of them.
+        [N, text_ctx], True: a token; None: all; has_image: bool [N], where it is False `cf_param` stands in for the
+        image embedding; None: all have. Or `conditioning`, what `encode_conditions` made of them.
         Returns [N, 6, H, W] in x's dtype: epsilon, then the variance interpolation. Raises ValueError on other shapes.
         """
         if conditioning is None:
             if image_embedding is None or text_embedding is None or text_states is None:
                 raise ValueError("pass image_embedding=, text_embedding= and text_states=, or conditioning=.")
-            conditioning = self.encode_conditions(image_embedding, text_embedding, text_states, mask)
+            conditioning = self.encode_conditions(
+                image_embedding, text_embedding, text_states, mask, has_image
+            )
         return self.denoise(x, timesteps, conditioning).to(x.dtype)

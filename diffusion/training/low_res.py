@@ -13,6 +13,15 @@ def reduced(pictures: Tensor, factor: int) -> Tensor:
     return (F.avg_pool2d(pictures, factor) * 127.5 + 127.5).round() / 127.5 - 1
 
 
+def random_crops(pictures: Tensor, side: int, factor: int, generator: torch.Generator) -> Tensor:
+    """A square [N, 3, side, side] of each picture [N, 3, H, H], at a random place in whole steps of `factor` pixels."""
+    places = (pictures.shape[-1] - side) // factor + 1
+    corners = factor * torch.randint(places, (len(pictures), 2), generator=generator)
+    return torch.stack(
+        [each[:, y : y + side, x : x + side] for each, (y, x) in zip(pictures, corners.tolist(), strict=True)]
+    )
+
+
 def degraded(pictures: Tensor, blur: float, noise: float, generator: torch.Generator) -> Tensor:
     """The same, each blurred and noised by an amount of its own, so that an upsampler forgives a base its errors.
 

@@ -18,7 +18,7 @@ from ...training.adapters import merged
 from ...weights.model_folder import extend_model_folder, find_model, write_model_folder
 from ..glide import GlideUNet
 from ..text_reader import TextReader
-from .low_res import degraded, reduced
+from .low_res import degraded, random_crops, reduced
 from .stage import GlideStage, GlideTraining, as_arrays
 from .start import part_folder, reader_of
 
@@ -68,16 +68,8 @@ class UpsamplerStage(GlideStage):
 
     def conditions(self, image: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """As GlideStage, of crops that lie on whole pixels of the small picture."""
-        crop = self.settings.crop
-        if crop:
-            places = (image.shape[-1] - crop) // FACTOR + 1
-            corners = FACTOR * torch.randint(places, (len(image), 2), generator=generator)
-            image = torch.stack(
-                [
-                    each[:, y : y + crop, x : x + crop]
-                    for each, (y, x) in zip(image, corners.tolist(), strict=True)
-                ]
-            )
+        if crop := self.settings.crop:
+            image = random_crops(image, crop, FACTOR, generator)
         image, given = super().conditions(image, generator)
         small = degraded(reduced(image, FACTOR), self.settings.blur, self.settings.noise, generator)
         return image, {**given, "low_res": small}

@@ -1,0 +1,28 @@
+"""`maquette embed-shards`: CLIP's vectors of pictures, for training unCLIP."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .interrupt import clean_up_on_interrupt
+
+
+def embed_shards(
+    data: Annotated[str, typer.Argument(help="Shards, such as 'shards-{000..099}.tar'.")],
+    out: Annotated[Path, typer.Option(help="Folder for the shards with vectors.")],
+    model: Annotated[str, typer.Option(help="A CLIP model's name, file or folder.")] = "mini",
+) -> None:
+    """Write shards again with CLIP's vector of each picture, which unCLIP's stages then need not compute.
+
+    It can be stopped at any time; the same command keeps the shards that are written and goes on.
+    """
+    from ..unclip.training.embed_shards import embed_shards as write
+
+    clean_up_on_interrupt()
+    try:
+        paths = write(data, out, model)
+    except KeyboardInterrupt:
+        typer.echo(f"\nstopped; the shards in {out} are whole, and the same command goes on", err=True)
+        raise typer.Exit(130) from None
+    typer.echo(f"{len(paths):,} shards in {out.resolve()}")

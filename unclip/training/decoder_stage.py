@@ -1,0 +1,142 @@
+"""unCLIP's decoder as a stage of training: noisy pictures and their CLIP vectors go in, the hybrid loss comes out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from PIL import Image
+from pydantic import BaseModel, Field
+from torch.utils.flop_counter import FlopCounterMode
+
+from ...diffusion.denoiser import clipped
+from ...diffusion.loss import HybridLoss
+from ...diffusion.sampling import normal_draws, sample, seeded_generators
+from ...diffusion.schedules import make_scheduler
+from ...diffusion.training.pictures import read_picture
+from ...diffusion.training.stage import as_arrays
+from ...diffusion.training.start import check_layout, part_folder
+from ...toybox import make_scene, render
+from ...toybox.sheet import contact_sheet
+from ...training import Shards, TrainConfig
+from ...weights.load_saved import load_saved
+from ..decoder import UnCLIPDecoder
+from ..denoisers import decoder_denoiser
+from ..text_conditions import read_texts
+from .clip_conditions import ClipConditions
+from .saving import save_part
+
+FREE = ("image_size", "dropout")  # what a recipe may say otherwise than the network that it goes on from
+SHEET_SCENES, SHEET_STEPS, SHEET_SCALE = 12, 20, 3.0
+
+
+class DecoderTraining(BaseModel, title="stage: of a decoder's recipe", extra="forbid", frozen=True):
+    """How unCLIP's decoder is trained.
+
+    clip: what ClipModel.from_pretrained takes: the network learns pictures from that CLIP's vectors of them;
+    base: the name or folder of an unCLIP model that the decoder is saved into, beside its other parts;
+    start_from: the name or folder of a model to go on from, of the same layout, at any image size;
+    schedule: the noise schedule; snr_clamp: [low, high], see HybridLoss;
+    drop_image, drop_text: the shares of vectors and of captions that are left out, each by itself.
+    """
+
+    clip: str = "mini"
+    base: str | None = None
+    start_from: str | None = None
+    schedule: str = "squaredcos_cap_v2"
+    snr_clamp: tuple[float, float] | None = None
+    drop_image: Annotated[float, Field(ge=0, le=1)] = 0.1
+    drop_text: Annotated[float, Field(ge=0, le=1)] = 0.5
+
+
+class DecoderStage:
+    """Trains UnCLIPDecoder on pictures with captions. Source: unCLIP (Ramesh et al. 2022), section 2.1.
+
+    The recipe's `model:` holds UnCLIPDecoder's arguments without clip_dim and text_width, its `stage:` what
+    DecoderTraining says. Raises what these raise, and ValueError for a start of another layout.
+    """
+
+    def __init__(self, config: TrainConfig):
+        self.settings = settings = DecoderTraining.model_validate(config.stage)
+        self.clip = ClipConditions(settings.clip)
+        self.frozen = [self.clip.encoder]
+        torch.manual_seed(config.seed)
+        self.model = self._network(config.model)
+        self.side, self.text_ctx = self.model.config["image_size"], self.model.config["text_ctx"]
+        self.hybrid = HybridLoss(settings.schedule, snr_clamp=settings.snr_clamp)
+        self.flops_per_sample = 3 * self._forward_flops()
+
+    def begin(self, shards: Shards) -> None:
+        """Raises ValueError for cached vectors that are another CLIP's or not everywhere."""
+        self.clip.check(shards)
+
+    def prepare(self, sample: dict[str, Any]) -> dict[str, Any]:
+        """See `read_picture` and ClipConditions."""
+        return {"image": read_picture(sample, self.side), **self.clip.prepare(sample, self.text_ctx)}
+
+    def loss(self, model, batch, generator):
+        """The mean hybrid loss of a batch, and its two parts."""
+        image = batch["image"].float() / 127.5 - 1
+        n, device = len(image), image.device
+        timesteps = torch.randint(self.hybrid.steps, (n,), generator=generator).to(device)
+        noise = torch.randn(image.shape, generator=generator).to(device)
+        drawn = torch.rand(2, n, generator=generator).to(device)
+        text = self.clip.texts(batch["tokens"], batch["length"], drawn[0] >= self.settings.drop_text)
+        given = {
+            "image_embedding": self.clip.vectors(batch),
+            "has_image": drawn[1] >= self.settings.drop_image,
+        }
+        x = self.hybrid.add_noise(image, timesteps, noise)
+        predicted = model(x, timesteps, **given, **text)
+        error, bound = self.hybrid(predicted.float(), image, x, timesteps, noise)
+        weighted = error * self.hybrid.weight(timesteps)
+        return (weighted + bound).mean(), {"squared_error": error.mean(), "bound": bound.mean()}
+
+    @torch.no_grad()
+    def samples(self, model):
+        """Of Toybox scenes that it was not trained on: each above what is drawn of its vector alone."""
+        device = next(model.parameters()).device
+        seen = [
+            Image.fromarray(render(make_scene("val", number), size=max(64, self.side)))
+            for number in range(SHEET_SCENES)
+        ]
+        pixels = torch.stack([self.clip.preprocess(picture) for picture in seen]).to(device)
+        wordless = read_texts(self.clip.encoder, self.clip.tokenizer, [""] * SHEET_SCENES, self.text_ctx)
+        scheduler = make_scheduler("sde-dpm++", self.settings.schedule, SHEET_STEPS)
+        vectors = self.clip.vectors({"pixels": pixels})
+        denoise = decoder_denoiser(model, vectors, wordless, wordless, SHEET_SCALE, scheduler.alphas_cumprod)
+        draw = normal_draws(seeded_generators(0, SHEET_SCENES), (3, self.side, self.side), device)
+        drawn = as_arrays(sample(clipped(denoise), scheduler, draw(), draw))
+        true = [picture.resize((self.side, self.side), Image.Resampling.BOX) for picture in seen]
+        half = SHEET_SCENES // 2
+        rows = [*true[:half], *drawn[:half], *true[half:], *drawn[half:]]
+        return contact_sheet(rows, columns=half)
+
+    def save(self, model, folder: Path) -> None:
+        """Write the decoder, with its CLIP or into its base, as `maquette.pipeline` reads them."""
+        settings = {"decoder_schedule": self.settings.schedule}
+        save_part(folder, "decoder", model, self.clip, self.settings.base, settings)
+
+    def _network(self, layout: dict[str, Any]) -> UnCLIPDecoder:
+        start = self.settings.start_from
+        if not start:
+            return UnCLIPDecoder(**layout, **self.clip.layout(layout.get("text_ctx", 77)))
+        trained = load_saved(UnCLIPDecoder, part_folder(start, "decoder"), torch.float32)
+        had = {key: value for key, value in trained.config.items() if not key.startswith("_")}
+        before, after = had["image_size"], layout.get("image_size", had["image_size"])
+        # Attention stands at the same levels whatever the size.
+        had["attention_resolutions"] = [side * after // before for side in had["attention_resolutions"]]
+        check_layout(start, had, {**layout, **self.clip.layout(had["text_ctx"])}, FREE)
+        model = UnCLIPDecoder(**{**had, **layout})
+        model.load_state_dict(trained.state_dict())
+        return model
+
+    @torch.no_grad()
+    def _forward_flops(self) -> int:
+        tokens, lengths = self.clip.tokenizer.with_lengths([""], self.text_ctx)
+        with FlopCounterMode(display=False) as counter:
+            text = self.clip.texts(tokens, lengths)
+            x = torch.zeros(1, 3, self.side, self.side)
+            self.model(x, torch.zeros(1), image_embedding=torch.zeros(1, self.clip.dim), **text)
+        return counter.get_total_flops()

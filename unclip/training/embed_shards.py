@@ -1,0 +1,88 @@
+"""CLIP's vectors of pictures, computed once and kept in shards beside the pictures."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from ...clip.model import ClipModel
+from ...diffusion.training.pictures import KINDS
+from ...training import Shards
+from ...weights.write_whole import write_whole
+from .clip_conditions import BATCH, CACHED, pixels_of
+
+
+def embed_shards(data: str, out: Path, model: str = "mini") -> list[Path]:
+    """Write each of the shards `data` again in `out`, with CLIP's vector of each picture as KEY.clip.npy.
+
+    model: what ClipModel.from_pretrained takes. The vectors are float32 [dim], unnormalised, as unCLIP's networks take
+    them. Shards that are in `out` already are kept, so that a stopped call can be made again; each is whole or absent.
+    Returns the paths of all. Raises what Shards and ClipModel raise, ValueError for two shards of one name, for a
+    sample without a picture or a shard that would be written over, all before anything is embedded, and naming it for a
+    picture that cannot be read.
+    """
+    shards = Shards(data)
+    paths = {path: out / Path(path).name for path in shards.paths}
+    if len(set(paths.values())) < len(shards.paths):
+        raise ValueError(f"several of {data} have the same name; embed them into different folders.")
+    if same := next(
+        (path for path, target in paths.items() if target.resolve() == Path(path).resolve()), None
+    ):
+        raise ValueError(f"{same} would be written over; give another folder with --out.")
+    for sample in shards.samples:
+        if not sample.parts.keys() & set(KINDS):
+            raise ValueError(
+                f"sample {sample.key} of {sample.shard} has no picture; expected one of {', '.join(KINDS)}."
+            )
+    clip = ClipModel.from_pretrained(model)
+    numbers: dict[str, list[int]] = {path: [] for path in shards.paths}
+    for number, sample in enumerate(shards.samples):
+        numbers[sample.shard].append(number)
+    out.mkdir(parents=True, exist_ok=True)
+    with tqdm(total=len(shards), unit="picture") as bar:
+        for path, target in paths.items():
+            if not target.exists():
+                with write_whole(target) as beside:
+                    _write(beside, _embedded(shards, numbers[path], clip, bar))
+            else:
+                bar.update(len(numbers[path]))
+    return list(paths.values())
+
+
+@torch.no_grad()
+def _embedded(shards: Shards, numbers: list[int], clip: ClipModel, bar: tqdm) -> Iterator[dict[str, Any]]:
+    """Raw samples with their vectors."""
+    for first in range(0, len(numbers), BATCH):
+        samples = [shards[number] for number in numbers[first : first + BATCH]]
+        pixels = torch.stack([_pixels(sample, clip) for sample in samples]).to(clip.encoder.device)
+        vectors = clip.encoder.encode_image(pixels, with_grid=False).vector.float().cpu().numpy()
+        for sample, vector in zip(samples, vectors, strict=True):
+            file = io.BytesIO()
+            np.save(file, vector)
+            yield {**sample, CACHED: file.getvalue()}
+            bar.update()
+
+
+def _pixels(sample: dict[str, Any], clip: ClipModel) -> torch.Tensor:
+    try:
+        return pixels_of(sample, clip.preprocess)
+    except Exception as error:  # Pillow raises nearly anything
+        where = f"{sample['__key__']} of {sample['__url__']}"
+        raise ValueError(f"the picture of sample {where} cannot be read: {error!r}") from error
+
+
+def _write(path: Path, samples: Iterator[dict[str, Any]]) -> None:
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
+        for sample in samples:
+            for kind, content in sample.items():
+                if kind not in ("__key__", "__url__"):
+                    entry = tarfile.TarInfo(f"{sample['__key__']}.{kind}")
+                    entry.size = len(content)
+                    tar.addfile(entry, io.BytesIO(content))

@@ -1,0 +1,113 @@
+"""The diffusion prior as a stage of training: noisy image embeddings and texts go in, the error of x0 comes out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, Field
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from ...diffusion.denoiser import clipped, from_x0
+from ...diffusion.loss import HybridLoss
+from ...diffusion.sampling import sample
+from ...diffusion.schedules import make_scheduler
+from ...training import Shards, TrainConfig
+from ..prior import DiffusionPrior
+from .clip_conditions import ClipConditions
+from .saving import save_part
+
+VALIDATION_STEPS = 8
+
+
+class PriorTraining(BaseModel, title="stage: of a prior's recipe", extra="forbid", frozen=True):
+    """How a prior of either kind is trained.
+
+    clip: what ClipModel.from_pretrained takes, whose texts are read and whose pictures' vectors are learned;
+    base: the name or folder of an unCLIP model that the prior is saved into, beside its other parts;
+    drop_text: the share of captions replaced by the empty text.
+    """
+
+    clip: str = "mini"
+    base: str | None = None
+    drop_text: Annotated[float, Field(ge=0, le=1)] = 0.1
+
+
+class DiffusionPriorTraining(PriorTraining, title="stage: of a diffusion prior's recipe", frozen=True):
+    """How DiffusionPrior is trained: as PriorTraining says, and schedule: the noise schedule."""
+
+    schedule: str = "squaredcos_cap_v2"
+
+
+class PriorStage:
+    """Trains DiffusionPrior on CLIP's vectors of pictures. Source: unCLIP (Ramesh et al. 2022), section 2.2.
+
+    The recipe's `model:` holds DiffusionPrior's arguments without clip_dim and text_width, its `stage:` what
+    DiffusionPriorTraining says. Raises what these raise.
+    """
+
+    def __init__(self, config: TrainConfig):
+        self.settings = settings = DiffusionPriorTraining.model_validate(config.stage)
+        self.clip = ClipConditions(settings.clip)
+        self.frozen = [self.clip.encoder]
+        torch.manual_seed(config.seed)
+        self.text_ctx = config.model.get("text_ctx", 77)
+        self.model = DiffusionPrior(**config.model, **self.clip.layout(self.text_ctx))
+        self.noising = HybridLoss(settings.schedule)
+        self.flops_per_sample = 3 * self._forward_flops()
+
+    def begin(self, shards: Shards) -> None:
+        """Mean and deviation of image embeddings, which it works on normalised ones by. Raises as `look_at`."""
+        embeddings, _ = self.clip.look_at(shards)
+        self.model.mean.copy_(embeddings.mean(0))
+        self.model.std.copy_(embeddings.std(0, correction=0).clamp_min(1e-6))
+
+    def prepare(self, sample):
+        """See ClipConditions."""
+        return self.clip.prepare(sample, self.text_ctx)
+
+    def loss(self, model, batch, generator):
+        """The mean squared error of x0, and in validation what a sampled embedding has in common with the true one."""
+        embedding = self.clip.vectors(batch)
+        n, device = len(embedding), embedding.device
+        x0 = self.model.normalise(embedding)
+        timesteps = torch.randint(self.noising.steps, (n,), generator=generator).to(device)
+        noise = torch.randn(x0.shape, generator=generator).to(device)
+        kept = (torch.rand(n, generator=generator) >= self.settings.drop_text).to(device)
+        validating = not torch.is_grad_enabled()
+        text = self.clip.texts(batch["tokens"], batch["length"], None if validating else kept)
+        predicted = model(self.noising.add_noise(x0, timesteps, noise), timesteps, **text).float()
+        error = (predicted - x0).square().mean()
+        if not validating:
+            return error, {}
+        metrics = {
+            "cosine_sampled": F.cosine_similarity(self._sampled(model, text, noise), embedding).mean(),
+            "cosine_of_text": F.cosine_similarity(text["text_embedding"], embedding).mean(),
+        }
+        return error, metrics
+
+    def samples(self, model):
+        """Nothing to look at: vectors."""
+        return None
+
+    def save(self, model, folder: Path) -> None:
+        """Write the prior, with its CLIP or into its base, as `maquette.pipeline` reads them."""
+        settings = {"prior_schedule": self.settings.schedule}
+        save_part(folder, "prior", model, self.clip, self.settings.base, settings)
+
+    def _sampled(self, model, text: dict[str, Tensor], noise: Tensor) -> Tensor:
+        """Embeddings [N, clip_dim] of texts, in a few steps without guidance."""
+        scheduler = make_scheduler("ddim", self.settings.schedule, VALIDATION_STEPS)
+        denoise = clipped(from_x0(lambda x, t: model(x, t, **text)), 10.0)
+        return self.model.denormalise(sample(denoise, scheduler, noise, lambda: noise))
+
+    @torch.no_grad()
+    def _forward_flops(self) -> int:
+        tokens, lengths = self.clip.tokenizer.with_lengths([""], self.text_ctx)
+        with FlopCounterMode(display=False) as counter:
+            text = self.clip.texts(tokens, lengths)
+            self.model(torch.zeros(1, self.clip.dim), torch.zeros(1, dtype=torch.long), **text)
+        return counter.get_total_flops()
