@@ -59,7 +59,7 @@ def load_diffusers_layout(
     reads_pictures: whether the CLIP needs its image encoder. Raises FileNotFoundError that names what is missing, and
     ValueError for weights that do not fit.
     """
-    needed = [name for part in parts for name in FOLDERS[part]] + ["image_encoder"] * reads_pictures
+    needed = [name for part in parts for name in FOLDERS.get(part, ())] + ["image_encoder"] * reads_pictures
     if missing := [name for name in needed if not (folder / name).is_dir()]:
         raise FileNotFoundError(
             f"{folder} has no {' and no '.join(missing)}; expected {', '.join(needed)}, as in "

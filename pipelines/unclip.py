@@ -9,16 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from einops import rearrange, repeat
+from einops import rearrange
 from torch import Tensor
 
 from ..clip.encoder import ClipEncoder
 from ..clip.tokenizer import ClipTokenizer
+from ..diffusion.denoiser import Denoiser
 from ..diffusion.glide import GlideUNet
 from ..diffusion.sampling import normal_draws, sample
 from ..diffusion.schedules import make_scheduler
+from ..unclip.autoregressive_prior import AutoregressivePrior
 from ..unclip.decoder import UnCLIPDecoder
 from ..unclip.denoisers import prior_denoiser
+from ..unclip.large_upsampler import LargeUpsampler
 from ..unclip.prior import DiffusionPrior
 from ..unclip.upsampler import UnCLIPUpsampler
 from .base import Callback, OnStageStep, PictureOutput, Request, as_pictures, check_picture_type
@@ -31,23 +34,25 @@ from .unclip_stages import FAMILY, UnCLIPStages, check_width
 class UnCLIPPipeline(UnCLIPStages):
     """Text-to-image with unCLIP. Source: unCLIP (Ramesh et al. 2022), section 2; kakaobrain/karlo.
 
-    prior: from texts to image embeddings, with the mean and deviation of these. The other parts: see UnCLIPStages.
+    prior: from texts to image embeddings, by diffusion or one component after the other. The other parts: see UnCLIPStages.
     decoder_schedule, prior_schedule, upsampler_schedule: the noise that each network was trained with.
     The other settings are what a call takes that does not say, of each stage: its sampler, its steps, its guidance.
+    The autoregressive prior has neither schedule nor steps.
     prior_candidates: how many embeddings are made of a text, of which the one nearest to it is drawn.
     Raises ValueError for networks that do not go together, or settings that cannot be.
     """
 
     task = "text-to-image"
-    parts = {**UnCLIPStages.parts, "prior": (DiffusionPrior,)}  # noqa: RUF012
+    parts = {**UnCLIPStages.parts, "prior": (DiffusionPrior, AutoregressivePrior)}  # noqa: RUF012
 
     def __init__(
         self,
-        prior: DiffusionPrior,
+        prior: DiffusionPrior | AutoregressivePrior,
         decoder: UnCLIPDecoder,
         clip: ClipEncoder,
         tokenizer: ClipTokenizer,
         upsampler: UnCLIPUpsampler | GlideUNet | None = None,
+        large_upsampler: LargeUpsampler | None = None,
         prior_schedule: str = "squaredcos_cap_v2",
         prior_sampler: str = "ddpm",
         prior_steps: int = 25,
@@ -60,29 +65,27 @@ class UnCLIPPipeline(UnCLIPStages):
         upsampler_schedule: str = "squaredcos_cap_v2",
         upsampler_sampler: str = "ddpm",
         upsampler_steps: int | str = 7,
+        large_upsampler_schedule: str = "linear",
+        large_upsampler_sampler: str = "ddim",
+        large_upsampler_steps: int | str = 15,
     ):
         check_width("prior", prior, clip)
         make_scheduler(prior_sampler, prior_schedule, prior_steps)
         if prior_candidates < 1:
             raise ValueError(f"prior_candidates must be at least 1, not {prior_candidates}")
-        parts = {
-            "prior": prior,
-            "decoder": decoder,
-            "clip": clip,
-            "tokenizer": tokenizer,
-            "upsampler": upsampler,
-        }
+        parts: dict[str, Any] = {"prior": prior, "decoder": decoder, "clip": clip, "tokenizer": tokenizer}
+        parts |= {"upsampler": upsampler, "large_upsampler": large_upsampler}
         own = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
         first = {"prior_schedule": prior_schedule, "prior_sampler": prior_sampler, "prior_steps": prior_steps}
         first |= {"prior_guidance_scale": prior_guidance_scale, "prior_candidates": prior_candidates}
-        last: dict[str, Any] = {
-            "upsampler_schedule": upsampler_schedule,
-            "upsampler_sampler": upsampler_sampler,
+        last = {"upsampler_schedule": upsampler_schedule, "upsampler_sampler": upsampler_sampler}
+        last |= {
+            "large_upsampler_schedule": large_upsampler_schedule,
+            "large_upsampler_sampler": large_upsampler_sampler,
         }
-        last["upsampler_steps"] = upsampler_steps
-        super().__init__(
-            parts, {**first, "decoder_schedule": decoder_schedule, "sampler": sampler, **own, **last}
-        )
+        steps = {"upsampler_steps": upsampler_steps, "large_upsampler_steps": large_upsampler_steps}
+        decoding = {"decoder_schedule": decoder_schedule, "sampler": sampler, **own}
+        super().__init__(parts, {**first, **decoding, **last, **steps})
 
     @classmethod
     def find(cls, model: str | os.PathLike) -> Path:
@@ -128,26 +131,41 @@ class UnCLIPPipeline(UnCLIPStages):
             if callback_on_batch_end is not None:
                 callback_on_batch_end(PictureOutput(as_pictures(x, output_type), settings))
 
-        steps = self.steps_in_all(request) + own["prior_steps"]
+        steps = self.steps_in_all(request)
+        steps += own["prior_steps"] if isinstance(self.prior, DiffusionPrior) else 0
         x = self.in_batches(request, draw, callback_on_step_end, steps, done)
         return PictureOutput(as_pictures(x, output_type), request.settings)
 
     def draw_embedding(self, request: Request, on_step: OnStageStep) -> Tensor:
         """An image embedding [N, D] for each prompt: of several that the prior makes, the one nearest to the text."""
-        how, prior = request.how, self.prior
-        candidates, width = how["prior_candidates"], prior.config["clip_dim"]
-        scheduler = make_scheduler(how["prior_sampler"], self.config["prior_schedule"], how["prior_steps"])
+        candidates, scale = request.how["prior_candidates"], request.how["prior_guidance_scale"]
         each = torch.arange(len(request), device=self.device).repeat_interleave(candidates)
-        text = self.read(request.prompts).rows(each)
-        wordless = self.read([""] * len(each))
-        draws = normal_draws(request.generators, (candidates, width), self.device)
+        text, wordless = (
+            self.read(texts, self.prior.config["text_ctx"]).rows(each)
+            for texts in (request.prompts, [""] * len(request))
+        )
+        if isinstance(self.prior, AutoregressivePrior):
+            sources = [source for source in request.generators for _ in range(candidates)]
+            beside = wordless.arguments()
+            made = self.prior.sample(*text, generators=sources, guidance_scale=scale, wordless=beside)
+        else:
+            made = self._diffused(request, prior_denoiser(self.prior, text, wordless, scale), on_step)
+        made, words = (
+            rearrange(part, "(n candidates) d -> n candidates d", candidates=candidates)
+            for part in (made, text.vector.to(made))
+        )
+        best = (made * words).sum(dim=-1).argmax(dim=1)
+        return made[torch.arange(len(made), device=made.device), best]
+
+    def _diffused(self, request: Request, denoise: Denoiser, on_step: OnStageStep) -> Tensor:
+        """The candidates of each sample, one sample after the other, [N * candidates, D]."""
+        how = request.how
+        scheduler = make_scheduler(how["prior_sampler"], self.config["prior_schedule"], how["prior_steps"])
+        shape = how["prior_candidates"], self.prior.config["clip_dim"]
+        of_samples = normal_draws(request.generators, shape, self.device)
 
         def draw() -> Tensor:
-            return rearrange(draws(), "n candidates d -> (n candidates) d")
+            return rearrange(of_samples(), "n candidates d -> (n candidates) d")
 
-        denoise = prior_denoiser(prior, text, wordless, how["prior_guidance_scale"])
         x0 = sample(denoise, scheduler, draw(), draw, on_step=partial(on_step, stage="prior"))
-        made = rearrange(prior.denormalise(x0), "(n candidates) d -> n candidates d", candidates=candidates)
-        words = rearrange(text.vector.to(made), "(n candidates) d -> n candidates d", candidates=candidates)
-        best = (made * words).sum(dim=-1).argmax(dim=1)
-        return made.gather(1, repeat(best, "n -> n 1 d", d=width))[:, 0]
+        return self.prior.denormalise(x0)

@@ -18,6 +18,7 @@ from ..diffusion.schedules import RespacedScheduler, make_scheduler, respaced_ti
 from ..diffusion.text_reader import TextReader
 from ..unclip.decoder import UnCLIPDecoder
 from ..unclip.denoisers import decoder_denoiser, upsampler_denoiser
+from ..unclip.large_upsampler import LargeUpsampler
 from ..unclip.text_conditions import TextConditions, read_texts
 from ..unclip.upsampler import UnCLIPUpsampler
 from .base import BATCH, OnStageStep, Pipeline, Request
@@ -25,6 +26,8 @@ from .glide_stages import PIXELS, in_8_bits
 from .karlo import is_diffusers_layout, load_diffusers_layout
 
 FAMILY = "unclip"
+# The parts that enlarge, in their order.
+UPSAMPLERS = ("upsampler", "large_upsampler")
 
 
 class UnCLIPStages(Pipeline):
@@ -32,6 +35,7 @@ class UnCLIPStages(Pipeline):
 
     decoder: draws. clip, tokenizer: the CLIP whose vectors and text states it reads, and what reads its texts.
     upsampler: enlarges what the decoder drew: Karlo's, or one of GLIDE's kind that reads `clip`'s text states.
+    large_upsampler: enlarges once more.
     """
 
     parts = {  # noqa: RUF012
@@ -39,14 +43,15 @@ class UnCLIPStages(Pipeline):
         "clip": (ClipEncoder,),
         "tokenizer": (ClipTokenizer,),
         "upsampler": (UnCLIPUpsampler, GlideUNet),
+        "large_upsampler": (LargeUpsampler,),
     }
 
     def __init__(self, parts: Mapping[str, Any], settings: Mapping[str, Any]):
         _check_parts(parts["decoder"], parts["clip"], parts["upsampler"])
         # Raise for what they do not know, here rather than when something has been drawn.
         make_scheduler(settings["sampler"], settings["decoder_schedule"], settings["num_inference_steps"])
-        names = ("upsampler_sampler", "upsampler_schedule", "upsampler_steps")
-        make_scheduler(*(settings[name] for name in names))
+        for name in UPSAMPLERS:
+            make_scheduler(*(settings[f"{name}_{what}"] for what in ("sampler", "schedule", "steps")))
         super().__init__(parts, settings)
 
     @classmethod
@@ -66,17 +71,17 @@ class UnCLIPStages(Pipeline):
     @property
     def image_size(self) -> int:
         """Pixels of a picture's side."""
-        return self._side(self.decoder if self.upsampler is None else self.upsampler)
+        networks = [self.decoder, *(getattr(self, name) for name in self._upsamplers())]
+        return self._side(networks[-1])
 
     def steps_in_all(self, request: Request) -> int:
-        """How many steps the decoder and the upsampler take."""
-        spacing = request.how["upsampler_steps"]
-        upsampler = 0 if self.upsampler is None else len(respaced_timesteps(spacing=spacing))
-        return request.steps + upsampler
+        """How many steps the decoder and the upsamplers take."""
+        spacings = [request.how[f"{name}_steps"] for name in self._upsamplers()]
+        return request.steps + sum(len(respaced_timesteps(spacing=spacing)) for spacing in spacings)
 
-    def read(self, texts: Sequence[str]) -> TextConditions:
-        """What the networks are told of each text."""
-        return read_texts(self.clip, self.tokenizer, texts, self.context_length)
+    def read(self, texts: Sequence[str], length: int | None = None) -> TextConditions:
+        """What a network is told of each text, of so many tokens; None: as the decoder reads."""
+        return read_texts(self.clip, self.tokenizer, texts, length or self.context_length)
 
     def decoding(
         self, embedding: Tensor, prompts: Sequence[str], scale: float, scheduler: RespacedScheduler
@@ -99,24 +104,30 @@ class UnCLIPStages(Pipeline):
         x = request.given["noise"].to(self.device) if "noise" in request.given else draw()
         denoise = self.decoding(embedding, request.prompts, request.guidance_scale, scheduler)
         x = sample(clipped(denoise), scheduler, x, draw, on_step=partial(on_step, stage="decoder"))
-        return x.clamp(-1, 1) if self.upsampler is None else self._enlarged(request, x.clamp(-1, 1), on_step)
+        x = x.clamp(-1, 1)
+        for name in self._upsamplers():
+            x = self._enlarged(name, request, x, on_step)
+        return x
 
-    def _enlarged(self, request: Request, low_res: Tensor, on_step: OnStageStep) -> Tensor:
-        how, side = request.how, self._side(self.upsampler)
-        spacing = how["upsampler_steps"]
-        scheduler = make_scheduler(how["upsampler_sampler"], self.config["upsampler_schedule"], spacing)
-        if isinstance(self.upsampler, UnCLIPUpsampler):
-            denoise = upsampler_denoiser(self.upsampler, low_res, scheduler.alphas_cumprod)
-        else:
+    def _upsamplers(self) -> list[str]:
+        return [name for name in UPSAMPLERS if getattr(self, name) is not None]
+
+    def _enlarged(self, name: str, request: Request, low_res: Tensor, on_step: OnStageStep) -> Tensor:
+        network, how = getattr(self, name), request.how
+        schedule, side = self.config[f"{name}_schedule"], self._side(network)
+        scheduler = make_scheduler(how[f"{name}_sampler"], schedule, how[f"{name}_steps"])
+        if isinstance(network, GlideUNet):
             reader = TextReader(self.tokenizer, self.clip)
-            read = reader.tokens(request.prompts, self.upsampler.config["text_ctx"])
-            text = self.upsampler.encode_text(**reader.inputs(*(part.to(self.device) for part in read)))
-            network = partial(self.upsampler, text=text, low_res=in_8_bits(low_res))
-            denoise = clipped(from_epsilon(network, scheduler.alphas_cumprod))
+            read = reader.tokens(request.prompts, network.config["text_ctx"])
+            text = network.encode_text(**reader.inputs(*(part.to(self.device) for part in read)))
+            told = partial(network, text=text, low_res=in_8_bits(low_res))
+            denoise = clipped(from_epsilon(told, scheduler.alphas_cumprod))
+        else:
+            denoise = upsampler_denoiser(network, low_res, scheduler.alphas_cumprod)
         draw = normal_draws(request.generators, (3, side, side), self.device)
-        return sample(denoise, scheduler, draw(), draw, on_step=partial(on_step, stage="upsampler"))
+        return sample(denoise, scheduler, draw(), draw, on_step=partial(on_step, stage=name))
 
-    def _side(self, network: UnCLIPDecoder | UnCLIPUpsampler | GlideUNet) -> int:
+    def _side(self, network: Any) -> int:
         return network.config["size" if isinstance(network, UnCLIPUpsampler) else "image_size"]
 
 

@@ -14,6 +14,7 @@ from ..clip.preprocess import Preprocess
 from ..clip.tokenizer import ClipTokenizer
 from ..diffusion.glide import GlideUNet
 from ..unclip.decoder import UnCLIPDecoder
+from ..unclip.large_upsampler import LargeUpsampler
 from ..unclip.latents import ddim_inversion
 from ..unclip.upsampler import UnCLIPUpsampler
 from .base import Callback, OnStageStep, PictureOutput, Request, as_pictures, check_picture_type
@@ -35,6 +36,7 @@ class UnCLIPVariationPipeline(UnCLIPStages):
         clip: ClipEncoder,
         tokenizer: ClipTokenizer,
         upsampler: UnCLIPUpsampler | GlideUNet | None = None,
+        large_upsampler: LargeUpsampler | None = None,
         decoder_schedule: str = "squaredcos_cap_v2",
         sampler: str = "ddpm",
         num_inference_steps: int = 50,
@@ -42,15 +44,21 @@ class UnCLIPVariationPipeline(UnCLIPStages):
         upsampler_schedule: str = "squaredcos_cap_v2",
         upsampler_sampler: str = "ddpm",
         upsampler_steps: int | str = 7,
+        large_upsampler_schedule: str = "linear",
+        large_upsampler_sampler: str = "ddim",
+        large_upsampler_steps: int | str = 15,
     ):
-        parts = {"decoder": decoder, "clip": clip, "tokenizer": tokenizer, "upsampler": upsampler}
+        parts: dict[str, Any] = {"decoder": decoder, "clip": clip, "tokenizer": tokenizer}
+        parts |= {"upsampler": upsampler, "large_upsampler": large_upsampler}
         own = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
-        last: dict[str, Any] = {
-            "upsampler_schedule": upsampler_schedule,
-            "upsampler_sampler": upsampler_sampler,
+        last = {"upsampler_schedule": upsampler_schedule, "upsampler_sampler": upsampler_sampler}
+        last |= {
+            "large_upsampler_schedule": large_upsampler_schedule,
+            "large_upsampler_sampler": large_upsampler_sampler,
         }
-        last["upsampler_steps"] = upsampler_steps
-        super().__init__(parts, {"decoder_schedule": decoder_schedule, "sampler": sampler, **own, **last})
+        steps = {"upsampler_steps": upsampler_steps, "large_upsampler_steps": large_upsampler_steps}
+        decoding = {"decoder_schedule": decoder_schedule, "sampler": sampler, **own}
+        super().__init__(parts, {**decoding, **last, **steps})
 
     @torch.no_grad()
     def __call__(

@@ -6,6 +6,8 @@ import torch
 from maquette.clip.model import ClipModel
 from maquette.pipelines import UnCLIPPipeline, UnCLIPVariationPipeline, pipeline
 from maquette.pipelines.latent_edits import blend, edit, reconstructions
+from maquette.unclip import AutoregressivePrior
+from maquette.unclip.large_upsampler import LargeUpsampler
 from PIL import Image
 from tiny_models import tiny_clip, tiny_two_stages, tiny_unclip, tiny_unet, tiny_variation
 
@@ -149,3 +151,21 @@ def test_another_kind_of_model_is_named(tmp_path):
         pipeline("text-to-image", tmp_path / "glide", via="unclip")
     with pytest.raises(ValueError, match=r"unknown way 'unclop'.*did you mean 'unclip'"):
         pipeline("text-to-image", via="unclop")
+
+
+def test_the_other_prior_and_the_second_upsampler_are_parts_as_well(tmp_path):
+    reads = {"text_ctx": 24, "clip_dim": 16, "text_width": 32}
+    prior = AutoregressivePrior(
+        xf_width=32, xf_layers=1, xf_heads=2, dimensions=4, buckets=8, similarities=4, **reads
+    )
+    large = LargeUpsampler(64, 32, 1, (1, 2))
+    parts = {"prior": prior.eval(), "large_upsampler": large.eval(), "large_upsampler_steps": 1}
+    tiny_unclip(**parts).save_pretrained(tmp_path / "model")
+    other = UnCLIPPipeline.from_pretrained(tmp_path / "model", dtype=torch.float32)
+    other.set_progress_bar_config(disable=True)
+
+    def draw(seed, count=1):
+        return other("a cat", seed=seed, num_images_per_prompt=count, output_type="np").images
+
+    both = draw(3, 2)
+    assert both.shape == (2, 64, 64, 3) and np.abs(both[1] - draw(4)[0]).max() <= 1 / 255

@@ -110,7 +110,7 @@ def test_vectors_that_do_not_belong_are_refused(shards, embedded, tmp_path):
     clip = ClipConditions(str(tmp_path / "tiny"))
     with pytest.raises(ValueError, match=r"the vectors of .*tiny have 16 numbers"):
         clip.check(Shards(embedded))
-    with pytest.raises(ValueError, match="has no clip.npy and others have"):
+    with pytest.raises(ValueError, match=r"has no clip\.npy and others have"):
         ClipConditions("mini").check(Shards([embedded, shards]))
     encoder = tiny_clip().encoder
     other = ClipModel(

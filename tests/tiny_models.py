@@ -98,9 +98,10 @@ def tiny_unclip(**arguments) -> UnCLIPPipeline:
             for parameter in network.parameters():
                 if parameter.dim() > 1:
                     torch.nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
-    parts = {"clip": clip.encoder, "tokenizer": clip.tokenizer, "upsampler": upsampler.eval()}
+    parts = {"prior": prior.eval(), "decoder": decoder.eval(), "upsampler": upsampler.eval()}
+    parts |= {"clip": clip.encoder, "tokenizer": clip.tokenizer}
     few = {"prior_steps": 2, "num_inference_steps": 3, "guidance_scale": 2.0, "upsampler_steps": 2}
-    pipe = UnCLIPPipeline(prior.eval(), decoder.eval(), **{**parts, **few, **arguments})
+    pipe = UnCLIPPipeline(**{**parts, **few, **arguments})
     pipe.set_progress_bar_config(disable=True)
     return pipe
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..diffusion.denoiser import Denoiser, clipped, from_epsilon, from_x0, guided
 from .decoder import UnCLIPDecoder
+from .large_upsampler import LargeUpsampler
 from .prior import DiffusionPrior
 from .text_conditions import TextConditions, joined
 from .upsampler import UnCLIPUpsampler
@@ -57,7 +58,7 @@ def decoder_denoiser(
 
 
 def upsampler_denoiser(
-    upsampler: UnCLIPUpsampler, low_res: Tensor, alphas_cumprod: np.ndarray | Tensor
+    upsampler: UnCLIPUpsampler | LargeUpsampler, low_res: Tensor, alphas_cumprod: np.ndarray | Tensor
 ) -> Denoiser:
-    """Of large pictures [N, 3, H, W] of small ones, low_res [N, 3, h, w]. Source: kakaobrain/karlo."""
+    """Of large pictures [N, 3, H, W] of small ones, low_res [N, 3, h, w]. Source: unCLIP, 2.1; kakaobrain/karlo."""
     return clipped(from_epsilon(partial(upsampler, low_res=low_res), alphas_cumprod))
