@@ -192,8 +192,9 @@ class AutoregressivePrior(ModelMixin, ConfigMixin):
         mask: bool, True where a new position (row) sees one of all so far (column).
         """
         kept: Cache = []
-        for number, block in enumerate(self.transformer.resblocks):
-            attention: Any = block.attn
+        blocks: list[Any] = list(self.transformer.resblocks)
+        for number, block in enumerate(blocks):
+            attention = block.attn
             q, k, v = rearrange(
                 attention.c_qkv(block.ln_1(x)), attention.order, three=3, heads=attention.heads
             )

@@ -12,7 +12,7 @@ from ...training import Shards, TrainConfig
 from ..autoregressive_prior import AutoregressivePrior
 from .clip_conditions import ClipConditions
 from .prior_stage import PriorTraining
-from .saving import save_part
+from .saving import check_base, save_part
 
 
 class AutoregressiveStage:
@@ -24,6 +24,7 @@ class AutoregressiveStage:
 
     def __init__(self, config: TrainConfig):
         self.settings = PriorTraining.model_validate(config.stage)
+        check_base(self.settings.base)
         self.clip = ClipConditions(self.settings.clip)
         self.frozen = [self.clip.encoder]
         torch.manual_seed(config.seed)

@@ -25,7 +25,7 @@ from ..decoder import UnCLIPDecoder
 from ..denoisers import decoder_denoiser
 from ..text_conditions import read_texts
 from .clip_conditions import ClipConditions
-from .saving import save_part
+from .saving import check_base, save_part
 
 FREE = ("image_size", "dropout")  # what a recipe may say otherwise than the network that it goes on from
 SHEET_SCENES, SHEET_STEPS, SHEET_SCALE = 12, 20, 3.0
@@ -59,6 +59,7 @@ class DecoderStage:
 
     def __init__(self, config: TrainConfig):
         self.settings = settings = DecoderTraining.model_validate(config.stage)
+        check_base(self.settings.base)
         self.clip = ClipConditions(settings.clip)
         self.frozen = [self.clip.encoder]
         torch.manual_seed(config.seed)
@@ -123,7 +124,7 @@ class DecoderStage:
         if not start:
             return UnCLIPDecoder(**layout, **self.clip.layout(layout.get("text_ctx", 77)))
         trained = load_saved(UnCLIPDecoder, part_folder(start, "decoder"), torch.float32)
-        had = {key: value for key, value in trained.config.items() if not key.startswith("_")}
+        had: dict[str, Any] = {key: value for key, value in trained.config.items() if not key.startswith("_")}
         before, after = had["image_size"], layout.get("image_size", had["image_size"])
         # Attention stands at the same levels whatever the size.
         had["attention_resolutions"] = [side * after // before for side in had["attention_resolutions"]]

@@ -18,7 +18,7 @@ from ...diffusion.schedules import make_scheduler
 from ...training import Shards, TrainConfig
 from ..prior import DiffusionPrior
 from .clip_conditions import ClipConditions
-from .saving import save_part
+from .saving import check_base, save_part
 
 VALIDATION_STEPS = 8
 
@@ -51,6 +51,7 @@ class PriorStage:
 
     def __init__(self, config: TrainConfig):
         self.settings = settings = DiffusionPriorTraining.model_validate(config.stage)
+        check_base(self.settings.base)
         self.clip = ClipConditions(settings.clip)
         self.frozen = [self.clip.encoder]
         torch.manual_seed(config.seed)

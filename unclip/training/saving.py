@@ -14,6 +14,12 @@ from .clip_conditions import ClipConditions
 PIPELINE, TASK = "UnCLIPPipeline", "text-to-image"
 
 
+def check_base(base: str | None) -> None:
+    """Raises ValueError or FileNotFoundError if the model `base` to save into cannot be found: before it is trained."""
+    if base:
+        find_model(base, TASK)
+
+
 def save_part(
     folder: Path,
     name: str,

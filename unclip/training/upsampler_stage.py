@@ -23,7 +23,7 @@ from ...training import TrainConfig
 from ...weights.model_folder import extend_model_folder, find_model, write_model_folder
 from ..large_upsampler import LargeUpsampler
 from .degradation import shuffled_degradation
-from .saving import PIPELINE, TASK
+from .saving import PIPELINE, TASK, check_base
 
 FACTOR = 4
 PART = "large_upsampler"
@@ -56,6 +56,7 @@ class LargeUpsamplerStage:
 
     def __init__(self, config: TrainConfig):
         self.settings = settings = LargeUpsamplerTraining.model_validate(config.stage)
+        check_base(settings.base)
         torch.manual_seed(config.seed)
         self.model = LargeUpsampler(**config.model)
         self.side = self.model.config["image_size"]
