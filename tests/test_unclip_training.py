@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from maquette.clip import ClipModel
 from maquette.diffusion import seeded_generators
+from maquette.pipelines import UnCLIPPipeline
 from maquette.toybox.shards import write_shards
 from maquette.training import Shards, TrainConfig, fit
 from maquette.unclip import AutoregressivePrior, DiffusionPrior, UnCLIPDecoder
@@ -90,6 +91,23 @@ def test_a_stage_resumes_and_saves_what_loads(embedded, tmp_path, kind):
     assert {part, "model_index.json"} | clip == {path.name for path in folder.iterdir()}
     ours, theirs = (load_saved(network, each / part, torch.float32).state_dict() for each in (folder, again))
     assert all(torch.equal(weight, theirs[name]) for name, weight in ours.items())
+
+
+@pytest.mark.parametrize("kind", ["prior", "autoregressive"])
+def test_two_stages_make_one_model_that_draws(tmp_path, kind):
+    stage, network, model = STAGES[kind]
+    prior = stage(config(model))
+    prior.save(prior.model, tmp_path / "prior")
+    decoder = DecoderStage(config(DECODER, stage={"base": str(tmp_path / "prior")}))
+    decoder.save(decoder.model, tmp_path / "whole")
+    pipe = UnCLIPPipeline.from_pretrained(tmp_path / "whole", num_inference_steps=2, prior_steps=2)
+    assert isinstance(pipe.prior, network)
+    together = pipe(["a red chair", "a blue car"], seed=1, output_type="pt").images
+    alone = pipe("a blue car", seed=2, output_type="pt").images
+    assert together.shape == (2, 3, 16, 16)
+    torch.testing.assert_close(together[1:], alone, rtol=0, atol=0.02)
+    with pytest.raises(FileNotFoundError, match="none"):
+        DecoderStage(config(DECODER, stage={"base": str(tmp_path / "none")}))
 
 
 def test_vectors_are_kept_beside_pictures_and_are_the_same_as_computed_ones(shards, embedded, tmp_path):
