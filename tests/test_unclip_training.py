@@ -1,5 +1,6 @@
 """unCLIP's stages of training: each from shards to a part that loads, and on from a checkpoint."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,10 @@ def test_vectors_are_kept_beside_pictures_and_are_the_same_as_computed_ones(shar
     assert (clip.check(raw), clip.check(kept)) == (False, True)
     computed, cached = (clip.look_at(each)[0] for each in (raw, kept))
     torch.testing.assert_close(cached, computed, rtol=0, atol=0.05 * computed.std().item())
+    second = shutil.copy(shards, tmp_path / "shard-00000.tar")
+    both = embed_shards(f"{{{shards},{second}}}", tmp_path / "both")
+    assert len({path.read_bytes() for path in both}) == 1
+    assert len(Shards(both)) == 2 * len(raw)
     before = Path(embedded).stat().st_mtime_ns
     embed_shards(shards, Path(embedded).parent)
     assert Path(embedded).stat().st_mtime_ns == before

@@ -33,7 +33,7 @@ class ClipConditions:
         self.encoder, self.tokenizer, self.preprocess = clip.encoder, clip.tokenizer, clip.preprocess
         self.dim = clip.dim
 
-    def layout(self, text_ctx: int) -> dict[str, int]:
+    def layout(self, text_ctx: int) -> dict[str, Any]:
         """The arguments of unCLIP's networks that CLIP settles. Raises ValueError if it reads fewer tokens."""
         most = self.encoder.config["context_length"]
         if text_ctx > most:

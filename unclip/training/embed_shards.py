@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,19 +24,19 @@ def embed_shards(data: str, out: Path, model: str = "mini") -> list[Path]:
     """Write each of the shards `data` again in `out`, with CLIP's vector of each picture as KEY.clip.npy.
 
     model: what ClipModel.from_pretrained takes. The vectors are float32 [dim], unnormalised, as unCLIP's networks take
-    them. Shards that are in `out` already are kept, so that a stopped call can be made again; each is whole or absent.
-    Returns the paths of all. Raises what Shards and ClipModel raise, ValueError for two shards of one name, for a
-    sample without a picture or a shard that would be written over, all before anything is embedded, and naming it for a
-    picture that cannot be read.
+    them. Shards of several folders go into folders of the same names. What is in `out` already is kept, so that a
+    stopped call can be made again; each shard is whole or absent. Returns the paths of all.
+    Raises what Shards and ClipModel raise, ValueError for a sample without a picture or shards that would be written
+    over, all before anything is embedded, and naming it for a picture that cannot be read.
     """
     shards = Shards(data)
-    paths = {path: out / Path(path).name for path in shards.paths}
-    if len(set(paths.values())) < len(shards.paths):
-        raise ValueError(f"several of {data} have the same name; embed them into different folders.")
-    if same := next(
-        (path for path, target in paths.items() if target.resolve() == Path(path).resolve()), None
-    ):
-        raise ValueError(f"{same} would be written over; give another folder with --out.")
+    found = {path: Path(path).resolve() for path in shards.paths}
+    above = os.path.commonpath([path.parent for path in found.values()])
+    paths = {path: out / place.relative_to(above) for path, place in found.items()}
+    if above == os.fspath(out.resolve()):
+        raise ValueError(
+            f"the shards lie in {out} and would be written over; give another folder with --out."
+        )
     for sample in shards.samples:
         if not sample.parts.keys() & set(KINDS):
             raise ValueError(
@@ -45,10 +46,10 @@ def embed_shards(data: str, out: Path, model: str = "mini") -> list[Path]:
     numbers: dict[str, list[int]] = {path: [] for path in shards.paths}
     for number, sample in enumerate(shards.samples):
         numbers[sample.shard].append(number)
-    out.mkdir(parents=True, exist_ok=True)
     with tqdm(total=len(shards), unit="picture") as bar:
         for path, target in paths.items():
             if not target.exists():
+                target.parent.mkdir(parents=True, exist_ok=True)
                 with write_whole(target) as beside:
                     _write(beside, _embedded(shards, numbers[path], clip, bar))
             else:
