@@ -34,7 +34,7 @@ from .unclip_stages import FAMILY, UnCLIPStages, check_width
 class UnCLIPPipeline(UnCLIPStages):
     """Text-to-image with unCLIP. Source: unCLIP (Ramesh et al. 2022), section 2; kakaobrain/karlo.
 
-    prior: from texts to image embeddings, by diffusion or one component after the other. The other parts: see UnCLIPStages.
+    prior: from texts to image embeddings, by diffusion or one component after the other. Other parts: see UnCLIPStages.
     decoder_schedule, prior_schedule, upsampler_schedule: the noise that each network was trained with.
     The other settings are what a call takes that does not say, of each stage: its sampler, its steps, its guidance.
     The autoregressive prior has neither schedule nor steps.
