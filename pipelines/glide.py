@@ -85,7 +85,7 @@ class GlidePipeline(GlideStages):
             if callback_on_batch_end is not None:
                 callback_on_batch_end(PictureOutput(as_pictures(x, output_type), settings))
 
-        steps = self.steps_in_all(steps_taken(request.steps, share), request.how["upsampler_steps"], side)
+        steps = self.steps_in_all(steps_taken(request.steps, share), request.how, side)
         x = self.in_batches(request, draw, callback_on_step_end, steps, done, self.rows_at_once(side))
         return PictureOutput(as_pictures(x, output_type), request.settings)
 

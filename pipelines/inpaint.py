@@ -82,7 +82,7 @@ class GlideInpaintPipeline(GlideStages):
             if callback_on_batch_end is not None:
                 callback_on_batch_end(PictureOutput(_as_type(some, output_type), settings))
 
-        steps = self.steps_in_all(request.steps, request.how["upsampler_steps"], side)
+        steps = self.steps_in_all(request.steps, request.how, side)
         self.in_batches(request, draw, callback_on_step_end, steps, done)
         return PictureOutput(_as_type(pictures, output_type), request.settings)
 

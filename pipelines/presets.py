@@ -27,6 +27,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "dynamic_threshold": None,
             "upsampler_sampler": "ddim",
             "upsampler_steps": "fast27",
+            "upsampler_strength": 1.0,
         },
     },
     "unclip": {"default": _KARLO, "fast": {**_KARLO, "num_inference_steps": 25}},

@@ -1,5 +1,7 @@
 """Two stages, presets, sizes, photos to begin with and guidance by CLIP, through GlidePipeline's public call."""
 
+from inspect import signature
+
 import numpy as np
 import pytest
 import torch
@@ -106,6 +108,26 @@ def test_the_upsampler_sees_what_the_base_drew_in_8_bits_and_steps_are_counted_o
         torch.round((small[-1] + 1) * 127.5) / 127.5 - 1, scale_factor=4, mode="bilinear"
     )
     torch.testing.assert_close(given[0]["low_res"], rounded)
+
+
+def test_a_weaker_upsampler_begins_with_the_small_picture_and_takes_its_last_steps(pipe):
+    arguments = {
+        name: pipe.config[name] for name in signature(GlidePipeline).parameters if name not in pipe.parts
+    }
+    settings = {"upsampler_steps": 10, "upsampler_strength": 0.3}
+    weaker = GlidePipeline(**{name: getattr(pipe, name) for name in pipe.parts}, **arguments | settings)
+    stages = []
+    call = {
+        "seed": 0,
+        "callback_on_step_end": lambda pipe, step, timestep, given: stages.append(given["stage"]),
+    }
+    _, given = rows_of(pipe.upsampler, lambda: weaker("a cat", **call))
+    assert stages.count("upsampler") == 3
+    x = []
+    handle = pipe.upsampler.register_forward_pre_hook(lambda module, args: x.append(args[0]))
+    weaker("a cat", seed=0)
+    handle.remove()
+    assert (x[0] - given[0]["low_res"]).std() < 1
 
 
 @pytest.mark.parametrize(("size", "calls"), [(8, 0), (16, 0), (40, 2), (64, 2), (100, 2 + 2 * 4)])
