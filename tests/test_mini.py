@@ -52,4 +52,4 @@ def test_words_it_never_saw_work_with_a_hint(tmp_path, monkeypatch, capsys):
     assert main(["create", "a red dragon", "--steps", "2"]) == 0
     out, err = capsys.readouterr()
     assert "hint:" in err and "'dragon'" in err
-    assert Image.open(out.strip()).size == (64, 64)
+    assert Image.open(out.strip()).size == (256, 256)
