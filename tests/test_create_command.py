@@ -60,7 +60,8 @@ def test_a_photo_to_begin_with_and_what_else_was_asked_for_stand_in_the_settings
     photo = tmp_path.with_name(f"{tmp_path.name}.jpg")
     Image.new("RGB", (40, 20), "red").save(photo)
     asked = ["--from", photo, "--strength", 0.5, "--preset", "original", "--size", 8, "--steps", 4]
-    code, lines, err = create("a cat", *asked, "--clip-guidance", 2)
+    assert "say which one guides" in create("a cat", *asked, "--clip-guidance", 2)[2]
+    code, lines, err = create("a cat", *asked, "--clip-guidance", 2, "--clip", "mini")
     assert code == 0 and "2/2" in err
     picture = Image.open(lines[0])
     said = {"from": photo.name, "strength": "0.5", "preset": "original", "size": "8", "clip_guidance": "2.0"}

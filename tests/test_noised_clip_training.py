@@ -48,7 +48,7 @@ def test_it_is_saved_beside_what_it_guides_and_gone_on_from(shards, tmp_path):
     recipe = config(base="mini")
     folder = fit(NoisedClipStage(recipe), recipe, shards, tmp_path / "run")
     assert {path.name for path in folder.iterdir()} == {
-        "clip_tokenizer", "model_index.json", "noised_clip", "tokenizer", "unet"
+        "clip_tokenizer", "model_index.json", "noised_clip", "text_encoder", "tokenizer", "unet", "upsampler"
     }  # fmt: skip
     saved = load_saved(NoisedClip, folder / "noised_clip", torch.float32)
     again = NoisedClipStage(config(model={}, start_from=str(folder))).model

@@ -11,6 +11,7 @@ from maquette.toybox.shards import write_shards
 from maquette.training import TrainConfig, fit
 from maquette.weights.load_saved import load_saved
 from maquette.weights.model_folder import find_model
+from tiny_models import tiny_glide
 
 TINY = {
     "image_size": 32,
@@ -96,7 +97,6 @@ def test_it_reads_a_frozen_clip_and_is_saved_alone(shards, tmp_path):
 @pytest.mark.parametrize(
     ("stage", "sentence"),
     [
-        ({"start_from": "mini"}, "mini has no upsampler"),
         ({"crop": 12}, "multiples of 8"),
         ({"crop": 64}, "multiples of 8, crop the smaller"),
         ({"base": "mini", "clip": "mini"}, "as its base does"),
@@ -105,3 +105,9 @@ def test_it_reads_a_frozen_clip_and_is_saved_alone(shards, tmp_path):
 def test_what_does_not_go_together_is_refused(stage, sentence):
     with pytest.raises(ValueError, match=sentence):
         UpsamplerStage(config(**stage))
+
+
+def test_a_model_without_an_upsampler_is_nothing_to_go_on_from(tmp_path):
+    tiny_glide().save_pretrained(tmp_path / "base")
+    with pytest.raises(ValueError, match="base has no upsampler"):
+        UpsamplerStage(config(start_from=str(tmp_path / "base")))
