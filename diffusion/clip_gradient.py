@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..clip.model import ClipModel
-from ..clip.tokenizer import ClipTokenizer
-from .noised_clip import NoisedClip
+if TYPE_CHECKING:
+    from ..clip.model import ClipModel
+    from ..clip.tokenizer import ClipTokenizer
+    from .noised_clip import NoisedClip
 
 
 @torch.no_grad()

@@ -89,10 +89,12 @@ class Pipeline(DiffusionPipeline):
     task: ClassVar[str]
     parts: ClassVar[Mapping[str, tuple[Any, ...]]]
 
-    def __init__(self, parts: Mapping[str, Any], settings: Mapping[str, Any]):
+    def __init__(self, arguments: Mapping[str, Any]):
+        """arguments: of the subclass's constructor, by name; other names are passed over, so `locals()` will do."""
         super().__init__()
-        self.register_modules(**parts)
-        self.register_to_config(**settings)
+        names = signature(type(self)).parameters
+        self.register_modules(**{name: arguments[name] for name in self.parts})
+        self.register_to_config(**{name: arguments[name] for name in names if name not in self.parts})
         self.model_name = type(self).__name__
 
     @property
@@ -275,6 +277,23 @@ class Pipeline(DiffusionPipeline):
             if on_batch is not None:
                 on_batch(drawn[-1], some.settings)
         return torch.cat(drawn)
+
+    def pictures_in_batches(
+        self,
+        request: Request,
+        draw: Callable[[Request, OnStageStep], Tensor],
+        output_type: str,
+        callback_on_batch_end: Callable[[PictureOutput], None] | None = None,
+        **more: Any,
+    ) -> PictureOutput:
+        """`in_batches` of pictures [N, 3, H, W] in [-1, 1], handed out as `output_type` says; more: its arguments."""
+
+        def done(x: Tensor, settings: list[dict[str, str]]) -> None:
+            if callback_on_batch_end is not None:
+                callback_on_batch_end(PictureOutput(as_pictures(x, output_type), settings))
+
+        x = self.in_batches(request, draw, on_batch=done, **more)
+        return PictureOutput(as_pictures(x, output_type), request.settings)
 
 
 def check_picture_type(output_type: str) -> None:

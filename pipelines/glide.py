@@ -12,7 +12,7 @@ from ..clip.model import ClipModel
 from ..clip.preprocess import Preprocess
 from ..diffusion.clip_gradient import clip_gradient, noised_clip_gradient
 from ..diffusion.denoiser import clip_guided, x0_guided
-from .base import Callback, OnStageStep, PictureOutput, Request, as_pictures, check_picture_type
+from .base import Callback, OnStageStep, PictureOutput, Request, check_picture_type
 from .glide_stages import GlideStages, Layer, steps_taken
 from .presets import with_preset
 from .request import check_drawing
@@ -81,13 +81,11 @@ class GlidePipeline(GlideStages):
             x = self.draw_base(some, on_step, photo=photo, strength=share, guide=guide)
             return self.upsample(some, x, side, on_step)
 
-        def done(x: Tensor, settings: list[dict[str, str]]) -> None:
-            if callback_on_batch_end is not None:
-                callback_on_batch_end(PictureOutput(as_pictures(x, output_type), settings))
-
         steps = self.steps_in_all(steps_taken(request.steps, share), request.how, side)
-        x = self.in_batches(request, draw, callback_on_step_end, steps, done, self.rows_at_once(side))
-        return PictureOutput(as_pictures(x, output_type), request.settings)
+        return self.pictures_in_batches(
+            request, draw, output_type, callback_on_batch_end,
+            callback_on_step_end=callback_on_step_end, total=steps, rows=self.rows_at_once(side),
+        )  # fmt: skip
 
     def _clip_guidance(self, scale: float | None, clip: ClipModel | None) -> Layer | None:
         if scale is None or scale == 0:

@@ -89,19 +89,13 @@ class GlideStages(Pipeline):
         upsampler_steps: int | str = 10,
         upsampler_strength: float = 1.0,
     ):
+        arguments = locals()
         _check_parts(unet, upsampler, noised_clip, clip_tokenizer)
         _check_settings(guidance_interval, dynamic_threshold, upsampler_strength)
         # Raise for what they do not know, here rather than when the base has been drawn.
         make_scheduler(sampler, schedule, num_inference_steps)
         make_scheduler(upsampler_sampler, upsampler_schedule, upsampler_steps)
-        parts = {"unet": unet, "tokenizer": tokenizer, "text_encoder": text_encoder, "upsampler": upsampler}
-        parts |= {"noised_clip": noised_clip, "clip_tokenizer": clip_tokenizer}
-        own = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
-        own |= {"guidance_interval": guidance_interval, "dynamic_threshold": dynamic_threshold}
-        base = {"schedule": schedule, "sampler": sampler, **own}
-        second = {"upsampler_schedule": upsampler_schedule, "upsampler_sampler": upsampler_sampler}
-        second |= {"upsampler_steps": upsampler_steps, "upsampler_strength": upsampler_strength}
-        super().__init__(parts, {**base, **second})
+        super().__init__(arguments)
 
     @property
     def context_length(self) -> int:

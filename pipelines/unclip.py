@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from einops import rearrange
@@ -24,7 +23,7 @@ from ..unclip.denoisers import prior_denoiser
 from ..unclip.large_upsampler import LargeUpsampler
 from ..unclip.prior import DiffusionPrior
 from ..unclip.upsampler import UnCLIPUpsampler
-from .base import Callback, OnStageStep, PictureOutput, Request, as_pictures, check_picture_type
+from .base import Callback, OnStageStep, PictureOutput, Request, check_picture_type
 from .convert import ready_model
 from .families import unclip_task
 from .presets import with_preset
@@ -69,23 +68,12 @@ class UnCLIPPipeline(UnCLIPStages):
         large_upsampler_sampler: str = "ddim",
         large_upsampler_steps: int | str = 15,
     ):
+        arguments = locals()
         check_width("prior", prior, clip)
         make_scheduler(prior_sampler, prior_schedule, prior_steps)
         if prior_candidates < 1:
             raise ValueError(f"prior_candidates must be at least 1, not {prior_candidates}")
-        parts: dict[str, Any] = {"prior": prior, "decoder": decoder, "clip": clip, "tokenizer": tokenizer}
-        parts |= {"upsampler": upsampler, "large_upsampler": large_upsampler}
-        own = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
-        first = {"prior_schedule": prior_schedule, "prior_sampler": prior_sampler, "prior_steps": prior_steps}
-        first |= {"prior_guidance_scale": prior_guidance_scale, "prior_candidates": prior_candidates}
-        last = {"upsampler_schedule": upsampler_schedule, "upsampler_sampler": upsampler_sampler}
-        last |= {
-            "large_upsampler_schedule": large_upsampler_schedule,
-            "large_upsampler_sampler": large_upsampler_sampler,
-        }
-        steps = {"upsampler_steps": upsampler_steps, "large_upsampler_steps": large_upsampler_steps}
-        decoding = {"decoder_schedule": decoder_schedule, "sampler": sampler, **own}
-        super().__init__(parts, {**first, **decoding, **last, **steps})
+        super().__init__(arguments)
 
     @classmethod
     def find(cls, model: str | os.PathLike) -> Path:
@@ -127,14 +115,12 @@ class UnCLIPPipeline(UnCLIPStages):
         def draw(some: Request, on_step: OnStageStep) -> Tensor:
             return self.draw(some, self.draw_embedding(some, on_step), on_step)
 
-        def done(x: Tensor, settings: list[dict[str, str]]) -> None:
-            if callback_on_batch_end is not None:
-                callback_on_batch_end(PictureOutput(as_pictures(x, output_type), settings))
-
         steps = self.steps_in_all(request)
         steps += own["prior_steps"] if isinstance(self.prior, DiffusionPrior) else 0
-        x = self.in_batches(request, draw, callback_on_step_end, steps, done)
-        return PictureOutput(as_pictures(x, output_type), request.settings)
+        return self.pictures_in_batches(
+            request, draw, output_type, callback_on_batch_end,
+            callback_on_step_end=callback_on_step_end, total=steps,
+        )  # fmt: skip
 
     def draw_embedding(self, request: Request, on_step: OnStageStep) -> Tensor:
         """An image embedding [N, D] for each prompt: of several that the prior makes, the one nearest to the text."""

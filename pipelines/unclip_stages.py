@@ -46,13 +46,13 @@ class UnCLIPStages(Pipeline):
         "large_upsampler": (LargeUpsampler,),
     }
 
-    def __init__(self, parts: Mapping[str, Any], settings: Mapping[str, Any]):
-        _check_parts(parts["decoder"], parts["clip"], parts["upsampler"])
+    def __init__(self, arguments: Mapping[str, Any]):
+        _check_parts(arguments["decoder"], arguments["clip"], arguments["upsampler"])
         # Raise for what they do not know, here rather than when something has been drawn.
-        make_scheduler(settings["sampler"], settings["decoder_schedule"], settings["num_inference_steps"])
+        make_scheduler(arguments["sampler"], arguments["decoder_schedule"], arguments["num_inference_steps"])
         for name in UPSAMPLERS:
-            make_scheduler(*(settings[f"{name}_{what}"] for what in ("sampler", "schedule", "steps")))
-        super().__init__(parts, settings)
+            make_scheduler(*(arguments[f"{name}_{what}"] for what in ("sampler", "schedule", "steps")))
+        super().__init__(arguments)
 
     @classmethod
     def _load_parts(cls, folder: Path, index: Mapping[str, Any], dtype: Any) -> dict[str, Any]:

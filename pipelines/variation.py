@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from PIL.Image import Image
@@ -17,7 +16,7 @@ from ..unclip.decoder import UnCLIPDecoder
 from ..unclip.large_upsampler import LargeUpsampler
 from ..unclip.latents import ddim_inversion
 from ..unclip.upsampler import UnCLIPUpsampler
-from .base import Callback, OnStageStep, PictureOutput, Request, as_pictures, check_picture_type
+from .base import Callback, OnStageStep, PictureOutput, Request, check_picture_type
 from .presets import with_preset
 from .unclip_stages import FAMILY, UnCLIPStages
 
@@ -48,17 +47,7 @@ class UnCLIPVariationPipeline(UnCLIPStages):
         large_upsampler_sampler: str = "ddim",
         large_upsampler_steps: int | str = 15,
     ):
-        parts: dict[str, Any] = {"decoder": decoder, "clip": clip, "tokenizer": tokenizer}
-        parts |= {"upsampler": upsampler, "large_upsampler": large_upsampler}
-        own = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
-        last = {"upsampler_schedule": upsampler_schedule, "upsampler_sampler": upsampler_sampler}
-        last |= {
-            "large_upsampler_schedule": large_upsampler_schedule,
-            "large_upsampler_sampler": large_upsampler_sampler,
-        }
-        steps = {"upsampler_steps": upsampler_steps, "large_upsampler_steps": large_upsampler_steps}
-        decoding = {"decoder_schedule": decoder_schedule, "sampler": sampler, **own}
-        super().__init__(parts, {**decoding, **last, **steps})
+        super().__init__(locals())
 
     @torch.no_grad()
     def __call__(
@@ -102,12 +91,10 @@ class UnCLIPVariationPipeline(UnCLIPStages):
         def draw(some: Request, on_step: OnStageStep) -> Tensor:
             return self.draw(some, some.given["embedding"], on_step)
 
-        def done(x: Tensor, settings: list[dict[str, str]]) -> None:
-            if callback_on_batch_end is not None:
-                callback_on_batch_end(PictureOutput(as_pictures(x, output_type), settings))
-
-        x = self.in_batches(request, draw, callback_on_step_end, self.steps_in_all(request), done)
-        return PictureOutput(as_pictures(x, output_type), request.settings)
+        return self.pictures_in_batches(
+            request, draw, output_type, callback_on_batch_end,
+            callback_on_step_end=callback_on_step_end, total=self.steps_in_all(request),
+        )  # fmt: skip
 
     @torch.no_grad()
     def embed(self, image: Image | Sequence[Image] | Tensor) -> Tensor:
