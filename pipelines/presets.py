@@ -15,6 +15,7 @@ _KARLO = {
     "guidance_scale": 8.0,
     "upsampler_sampler": "ddpm",
     "upsampler_steps": 7,
+    "upsampler_strength": 1.0,
 }
 # original: as the notebooks of openai/glide-text2im sample. default, fast: as kakaobrain/karlo does.
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
