@@ -2,10 +2,10 @@
 
     python benchmarks/glide_whole.py runs/glide-sized [--presets original default] [--repeats 1]
 
-Networks of the published sizes with weights by formula are written to the folder if it is not there (1.6 GB, nothing is
-downloaded). Then a process for each preset loads it as any model and draws one picture a time, after one of two steps to
-warm up: it prints the fastest time of drawing, and its own peak of memory, loading and torch included. What is drawn is
-noise, and takes as long as a picture.
+Networks of the published sizes with weights by formula are written to the folder if it is not there: 1.6 GB, nothing is
+downloaded. Then a process for each preset loads it as any model and draws a picture at a time, after one to warm up. It
+prints the fastest time of drawing, and its peak of memory, loading and torch included. What is drawn is noise, and
+takes as long as a picture would.
 """
 
 import argparse
