@@ -63,8 +63,8 @@ def test_known_pixels_of_twenty_photos_of_odd_sizes_come_back_bit_for_bit():
     pipe.set_progress_bar_config(disable=True)
     for number in range(20):
         width, height = 2 * chance.integers(32, 350, 2) + 1
-        x, y = chance.integers(0, (width - 8, height - 8)).tolist()
-        corner = chance.integers((x + 4, y + 4), (width, height)).tolist()
+        x, y = chance.integers(0, (width - 24, height - 24)).tolist()
+        corner = chance.integers((x + 16, y + 16), (width, height)).tolist()
         pixels = chance.integers(0, 256, (height, width, 3), dtype=np.uint8)
         photo = Image.fromarray(pixels).convert(("RGB", "RGBA", "L")[number % 3])
         hole, given = Image.new("L", photo.size), {}
@@ -80,4 +80,4 @@ def test_known_pixels_of_twenty_photos_of_odd_sizes_come_back_bit_for_bit():
         painted = pipe("a red ball", photo, **given, num_inference_steps=2, seed=number).images[0]
         before, after, hole = (np.asarray(picture) for picture in (photo.convert("RGB"), painted, hole))
         assert np.array_equal(after[hole <= 8], before[hole <= 8]), (number, photo)
-        assert (after != before)[hole == 255].mean() > 0.5, (number, photo)
+        assert (after != before)[hole > 200].mean() > 0.5, (number, photo)
