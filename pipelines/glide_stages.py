@@ -38,7 +38,7 @@ NOISE = 0.997
 PIXELS = 4 * 256**2
 # What drawing a picture takes, by the peaks of processes: so many times its pixels in float32, and of a network so many
 # times the numbers that a layer on all pixels makes.
-PIXEL_COPIES, LAYER_COPIES = 16, 40
+PIXEL_COPIES, LAYER_COPIES = 16, 32
 
 # A side in pixels -> the picture [N or 1, 3, side, side] in [-1, 1], and a mask [N or 1, 1, side, side]: 1 where it is
 # known, and in between where it is mixed in.
