@@ -28,8 +28,8 @@ PROMPT = "a corgi in a field"
 
 @torch.inference_mode()
 def write_model(folder: Path) -> None:
-    """A model folder of the published sizes, in bfloat16."""
-    base, upsampler = (network(config).to(torch.bfloat16) for config in ({}, UPSAMPLER))
+    """A model folder of the published sizes, in float16 as the published files are."""
+    base, upsampler = (network(config).half() for config in ({}, UPSAMPLER))
     tokenizer = GlideTokenizer.from_file(BUNDLED_TOKENIZER)
     GlidePipeline(base, tokenizer, upsampler=upsampler).save_pretrained(folder)
 
