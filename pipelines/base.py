@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from inspect import signature
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.utils import BaseOutput
@@ -242,20 +243,20 @@ class Pipeline(DiffusionPipeline):
         self,
         request: Request,
         draw: Callable[[Request, OnStageStep], Tensor],
+        on_batch: Callable[[Tensor, list[dict[str, str]]], None],
         callback_on_step_end: Callback | None = None,
         total: int | None = None,
-        on_batch: Callable[[Tensor, list[dict[str, str]]], None] | None = None,
         rows: int | None = None,
-    ) -> Tensor:
-        """The samples [N, …] that `draw` makes of `rows` of the request's at a time, under a progress bar.
+    ) -> None:
+        """Have `draw` make samples [N, …] of `rows` of the request's at a time, under a progress bar.
 
         draw: is to call its second argument after each of its steps. total: all its steps, if not `request.steps`.
+        on_batch: called with each batch's samples and settings when they are done; nothing else keeps them.
         callback_on_step_end: called after each step as (pipeline, step, timestep, {"latents": x, "x0": x0,
         "stage": stage}), of the batch; "latents" in the dict that it returns, if any, takes x's place.
-        on_batch: called with each batch's samples and settings when they are done.
         rows: None: `batch_size`.
         """
-        drawn, rows = [], rows or self.batch_size
+        rows = rows or self.batch_size
         for first in range(0, len(request), rows):
             some = request.rows(slice(first, first + rows))
             which = f" {first + 1} to {first + len(some)} of {len(request)}" if len(request) > 1 else ""
@@ -273,10 +274,8 @@ class Pipeline(DiffusionPipeline):
                     given = {"latents": x, "x0": x0, "stage": stage}
                     return (callback_on_step_end(self, next(counted), timestep, given) or {}).get("latents")
 
-                drawn.append(draw(some, on_step))
-            if on_batch is not None:
-                on_batch(drawn[-1], some.settings)
-        return torch.cat(drawn)
+                x = draw(some, on_step)
+            on_batch(x, some.settings)
 
     def pictures_in_batches(
         self,
@@ -288,12 +287,16 @@ class Pipeline(DiffusionPipeline):
     ) -> PictureOutput:
         """`in_batches` of pictures [N, 3, H, W] in [-1, 1], handed out as `output_type` says; more: its arguments."""
 
-        def done(x: Tensor, settings: list[dict[str, str]]) -> None:
-            if callback_on_batch_end is not None:
-                callback_on_batch_end(PictureOutput(as_pictures(x, output_type), settings))
+        made = []
 
-        x = self.in_batches(request, draw, on_batch=done, **more)
-        return PictureOutput(as_pictures(x, output_type), request.settings)
+        def done(x: Tensor, settings: list[dict[str, str]]) -> None:
+            made.append(as_pictures(x, output_type))
+            if callback_on_batch_end is not None:
+                callback_on_batch_end(PictureOutput(made[-1], settings))
+
+        self.in_batches(request, draw, done, **more)
+        joined: Any = {"pil": lambda lists: [*chain(*lists)], "np": np.concatenate, "pt": torch.cat}
+        return PictureOutput(joined[output_type](made), request.settings)
 
 
 def check_picture_type(output_type: str) -> None:

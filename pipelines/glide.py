@@ -59,8 +59,9 @@ class GlidePipeline(GlideStages):
         x will come to, "stage": "base" or "upsampler"}), x and x0 [N ≤ 16, 3, H, W] in [-1, 1], x with noise;
         steps count on over both stages; "latents" in the dict that it returns, if any, takes x's place.
         callback_on_batch_end: called with each batch's pictures when they are done: keep them there, and nothing is
-        lost if a later one fails. Batches are the smaller the larger the pictures are, so that memory is bounded.
-        Raises ValueError or TypeError before any sampling; warns with PromptWarning of a prompt that is cut off.
+        lost if a later one fails. Batches are the smaller the larger the pictures are, and the less memory is free.
+        Raises ValueError, TypeError or, if there is not enough memory for one picture, MemoryError, before any
+        sampling; warns with PromptWarning of a prompt that is cut off.
         """
         check_picture_type(output_type)
         check_drawing(size, strength, image is not None, clip_guidance_scale, preset)

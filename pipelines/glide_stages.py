@@ -30,11 +30,15 @@ from ..diffusion.text_reader import TextReader
 from ..diffusion.tokenizer import GlideTokenizer
 from ..diffusion.unet import Conditioning
 from .base import BATCH, OnStageStep, Pipeline, Request
+from .free_memory import free_memory, rows_that_fit
 
 # Of the upsampler's first noise: below 1 pictures are a little smoother. The original notebooks' "upsample_temp".
 NOISE = 0.997
-# Of all pictures that are drawn at once, if they are more than one: this bounds a call's memory, however many it makes.
+# Of all pictures that are drawn at once, if they are more than one: larger batches are no quicker.
 PIXELS = 4 * 256**2
+# What drawing a picture takes, by the peaks of processes: so many times its pixels in float32, and of a network so many
+# times the numbers that a layer on all pixels makes.
+PIXEL_COPIES, LAYER_COPIES = 16, 32
 
 # A side in pixels -> the picture [N or 1, 3, side, side] in [-1, 1], and a mask [N or 1, 1, side, side]: 1 where it is
 # known, and in between where it is mixed in.
@@ -171,8 +175,21 @@ class GlideStages(Pipeline):
         return size or self.image_size
 
     def rows_at_once(self, size: int) -> int:
-        """How many pictures of a size are drawn in a batch."""
-        return max(1, min(BATCH, PIXELS // max(size, *self._sides(size), 1) ** 2))
+        """How many pictures of a size are drawn in a batch. Raises MemoryError if there is not enough for one."""
+        rows = max(1, min(BATCH, PIXELS // max(size, *self._sides(size), 1) ** 2))
+        return rows_that_fit(rows, size, self._bytes_each, free_memory(self.device))
+
+    def _bytes_each(self, size: int) -> int:
+        """About how much memory a picture of a size takes while it is drawn, beside the networks' weights."""
+        # A guided picture of the base is two rows.
+        networks = [(self.unet, 2), *((self.upsampler, 1) for _ in self._sides(size)[:1])]
+        layers = (
+            rows
+            * network.config["model_channels"]
+            * (network.config["image_size"] // network.config["patch_size"]) ** 2
+            for network, rows in networks
+        )
+        return PIXEL_COPIES * 3 * size**2 * 4 + LAYER_COPIES * max(layers) * self.unet.dtype.itemsize
 
     @property
     def _times(self) -> int:

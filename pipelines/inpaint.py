@@ -83,7 +83,7 @@ class GlideInpaintPipeline(GlideStages):
                 callback_on_batch_end(PictureOutput(_as_type(some, output_type), settings))
 
         steps = self.steps_in_all(request.steps, request.how, side)
-        self.in_batches(request, draw, callback_on_step_end, steps, done)
+        self.in_batches(request, draw, done, callback_on_step_end, steps)
         return PictureOutput(_as_type(pictures, output_type), request.settings)
 
 

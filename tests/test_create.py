@@ -1,15 +1,18 @@
 """From words to pictures in Python: what a call takes, gives and refuses."""
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from goldens.formula import formula_state_dict
 from maquette.diffusion import GlideUNet
 from maquette.diffusion.schedules import SAMPLERS
 from maquette.pipelines import GlidePipeline, PromptWarning, pipeline
-from tiny_models import tiny_glide, tiny_tokenizer
+from maquette.pipelines.free_memory import rows_that_fit
+from tiny_models import tiny_glide, tiny_tokenizer, tiny_two_stages
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +73,26 @@ def test_many_pictures_are_drawn_in_batches_and_stay_the_same(pipe, monkeypatch,
     assert (whole - parts).abs().max() <= 1 / 255
     said = capsys.readouterr().err
     assert "drawing 1 to 2 of 5" in said and "drawing 5 to 5 of 5" in said
+
+
+@pytest.mark.skipif(not psutil.LINUX, reason="limits of a process are read on Linux")
+def test_a_size_that_does_not_fit_into_memory_is_refused_with_one_that_does():
+    import resource
+
+    pipe, limits = tiny_two_stages(), resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + 2**29, limits[1]))
+    try:
+        with pytest.raises(
+            MemoryError, match=r"a picture of 4096 px takes about 3\.0 GiB .* a size of up to"
+        ) as said:
+            pipe("a cat", size=4096)
+        fits = int(re.search(r"up to (\d+) fits", str(said.value))[1])
+        assert 1000 < fits < 2000 and pipe.rows_at_once(fits - 100) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+    assert rows_that_fit(16, 64, lambda side: side**2, 64**2 * 3 + 1) == 3
+    with pytest.raises(MemoryError, match="end other programs, or take a smaller model"):
+        rows_that_fit(1, 64, lambda side: 2**30, 2**29)
 
 
 def test_threads_share_a_pipeline(pipe):

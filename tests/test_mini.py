@@ -1,5 +1,7 @@
 """What ships in the package: mini's weights, and a picture drawn with them."""
 
+import numpy as np
+import pytest
 import torch
 from maquette import GlidePipeline, pipeline
 from maquette.__main__ import main
@@ -7,7 +9,7 @@ from maquette.clip import ClipModel
 from maquette.toybox import COLOURS, THINGS, make_scene, render
 from maquette.toybox.judge import Judge
 from maquette.weights import find_model
-from PIL import Image
+from PIL import Image, ImageChops, ImageDraw, ImageFilter
 from safetensors import safe_open
 
 
@@ -53,3 +55,29 @@ def test_words_it_never_saw_work_with_a_hint(tmp_path, monkeypatch, capsys):
     out, err = capsys.readouterr()
     assert "hint:" in err and "'dragon'" in err
     assert Image.open(out.strip()).size == (256, 256)
+
+
+@pytest.mark.slow
+def test_known_pixels_of_twenty_photos_of_odd_sizes_come_back_bit_for_bit():
+    pipe, chance = pipeline("inpainting", "mini"), np.random.default_rng(0)
+    pipe.set_progress_bar_config(disable=True)
+    for number in range(20):
+        width, height = 2 * chance.integers(32, 350, 2) + 1
+        x, y = chance.integers(0, (width - 24, height - 24)).tolist()
+        corner = chance.integers((x + 16, y + 16), (width, height)).tolist()
+        pixels = chance.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        photo = Image.fromarray(pixels).convert(("RGB", "RGBA", "L")[number % 3])
+        hole, given = Image.new("L", photo.size), {}
+        if number % 2:
+            ImageDraw.Draw(hole).ellipse((x, y, *corner), 255)
+            hole = hole.filter(ImageFilter.GaussianBlur(number % 4))
+        else:
+            hole.paste(255, (x, y, *corner))
+        if photo.mode == "RGBA":
+            photo.putalpha(ImageChops.invert(hole))
+        else:
+            given = {"mask": hole} if number % 2 else {"box": (x, y, corner[0] - x, corner[1] - y)}
+        painted = pipe("a red ball", photo, **given, num_inference_steps=2, seed=number).images[0]
+        before, after, hole = (np.asarray(picture) for picture in (photo.convert("RGB"), painted, hole))
+        assert np.array_equal(after[hole <= 8], before[hole <= 8]), (number, photo)
+        assert (after != before)[hole > 200].mean() > 0.5, (number, photo)

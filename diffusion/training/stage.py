@@ -49,8 +49,8 @@ class GlideTraining(BaseModel, title="stage: of a GLIDE recipe", extra="forbid",
     network that see part of the picture, the others see none of it;
     start_from: a model's name or folder to go on from. Layout and texts are then its own and need not be given; another
     image_size or dropout may be, and inpaint: true, by which a network that does not inpaint learns it;
-    train: "all", or "lora": adapters of `lora_rank`, merged when saved, and the first convolution, which is small and
-    may have new inputs.
+    train: "all", or "lora": adapters of `lora_rank`, merged when saved, and with inpaint: true the first convolution,
+    which has new inputs then.
     """
 
     schedule: str = "squaredcos_cap_v2"
@@ -89,7 +89,7 @@ class GlideStage:
         self.hybrid = HybridLoss(self.settings.schedule, snr_clamp=self.settings.snr_clamp)
         if self.settings.train == "lora":
             add_adapters(self.model, ADAPTED, self.settings.lora_rank)
-            self.model.input_blocks[0].requires_grad_(True)
+            self.model.input_blocks[0].requires_grad_(bool(config.model.get("inpaint")))
         else:
             self.flops_per_sample = 3 * self._forward_flops()
 

@@ -1,0 +1,81 @@
+"""Seconds and memory of a whole 256 px picture with GLIDE's published sizes, in bfloat16, by each preset.
+
+    python benchmarks/glide_whole.py runs/glide-sized [--presets original default] [--repeats 1]
+
+Networks of the published sizes with weights by formula are written to the folder if it is not there: 1.6 GB, nothing is
+downloaded. Then a process for each preset loads it as any model and draws a picture at a time, after one to warm up. It
+prints the fastest time of drawing, and its peak of memory, loading and torch included. What is drawn is noise, and
+takes as long as a picture would.
+"""
+
+import argparse
+import multiprocessing
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+
+import torch
+from glide_step import UPSAMPLER, network
+from maquette.diffusion import GlideTokenizer
+from maquette.diffusion.training.start import BUNDLED_TOKENIZER
+from maquette.pipelines import GlidePipeline
+from maquette.pipelines.presets import PRESETS
+
+PROMPT = "a corgi in a field"
+
+
+@torch.inference_mode()
+def write_model(folder: Path) -> None:
+    """A model folder of the published sizes, in float16 as the published files are."""
+    base, upsampler = (network(config).half() for config in ({}, UPSAMPLER))
+    tokenizer = GlideTokenizer.from_file(BUNDLED_TOKENIZER)
+    GlidePipeline(base, tokenizer, upsampler=upsampler).save_pretrained(folder)
+
+
+def measured(folder: Path, preset: str | None, repeats: int) -> tuple[str, float, float]:
+    """How a picture is drawn, its seconds, and this process's peak of memory in GiB."""
+    pipe = GlidePipeline.from_pretrained(folder, dtype=torch.bfloat16, device="cpu")
+    pipe.set_progress_bar_config(disable=True)
+    stages: list[str] = []
+    pipe(PROMPT, num_inference_steps=2, seed=0)
+    times = []
+    for seed in range(repeats):
+        stages.clear()
+        began = time.perf_counter()
+        pipe(
+            PROMPT,
+            preset=preset,
+            seed=seed,
+            callback_on_step_end=lambda pipe, step, timestep, given: stages.append(given["stage"]),
+        )
+        times.append(time.perf_counter() - began)
+    unit = 1 if sys.platform == "darwin" else 2**10
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+    steps = ", ".join(f"{stages.count(stage)} steps of the {stage}" for stage in ("base", "upsampler"))
+    return steps, min(times), peak
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, help="of the model; made if it is not there")
+    known = ["default", *PRESETS["glide"]]
+    parser.add_argument("--presets", nargs="+", choices=known, default=known)
+    parser.add_argument("--repeats", type=int, default=1)
+    args = parser.parse_args()
+    fresh = multiprocessing.get_context("spawn")
+    if not args.folder.exists():
+        writer = fresh.Process(target=write_model, args=(args.folder,))
+        writer.start()
+        writer.join()
+    print(f"{torch.get_num_threads()} threads of {os.cpu_count()}, torch {torch.__version__}", flush=True)
+    for name in args.presets:
+        with fresh.Pool(1) as pool:
+            preset = None if name == "default" else name
+            steps, seconds, peak = pool.apply(measured, (args.folder, preset, args.repeats))
+        print(f"{name}: {seconds:.1f} s, {steps}; peak memory {peak:.2f} GiB", flush=True)
+
+
+if __name__ == "__main__":
+    main()
