@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import trimesh
+from scipy.spatial import KDTree
 
 from .colours import to_srgb
 from .rays import CLEAR, Tracer, cross, dot, sphere_points
@@ -19,6 +20,16 @@ PROBE = 512
 """Places that are looked at first, to learn how much of the surface is hidden."""
 SIGHT_LINES = 24
 """Directions in which a point looks for the open; it is inside when all of them end at a surface."""
+ALL_ROUND = 192
+"""As many in which a place anywhere does: from the bottom of a bottle few of them lead out."""
+SKIN_POINTS = 30_000
+"""Of a surface that distances are measured to."""
+NEAR = (0.01, 0.08)
+"""How far from the surface the places near it lie, smallest and largest deviation, in scene units."""
+SHELL = 0.006
+"""Surfaces are this thick to either side, in scene units, so that open sheets have an inside as well."""
+SEARCHED = 0.51
+"""Half the side of the cube that the others lie in."""
 GOLDEN = (0.7548776662466927, 0.5698402909980532)
 """Steps of the R2 sequence, which fills the square evenly (Martin Roberts, 2018)."""
 
@@ -99,6 +110,31 @@ def _outside(rays: Tracer, positions: np.ndarray, normals: np.ndarray) -> np.nda
         along = np.broadcast_to(directions[:, index, None], origins.shape)
         seen[left] = rays.unblocked(origins, along) > 0
     return seen
+
+
+def _enclosed(rays: Tracer, places: np.ndarray) -> np.ndarray:
+    """Whether all ways from places [3, N] end at a surface, bool [N]."""
+    directions = sphere_points(ALL_ROUND)
+    left = np.arange(places.shape[1])
+    for index in np.random.default_rng(0).permutation(ALL_ROUND):
+        along = np.broadcast_to(directions[:, index, None], (3, len(left)))
+        left = left[rays.unblocked(places[:, left], along) == 0]
+    enclosed = np.zeros(places.shape[1], bool)
+    enclosed[left] = True
+    return enclosed
+
+
+def distances(body: Body, count: int, rng: np.random.Generator) -> np.ndarray:
+    """See `Scene.distances`."""
+    skin = cloud(body, SKIN_POINTS)[:, :3]
+    near = skin[rng.integers(len(skin), size=count - count // 3)]
+    spread = np.geomspace(*NEAR, len(near))[:, None]
+    anywhere = rng.uniform(-SEARCHED, SEARCHED, (count // 3, 3))
+    places = np.concatenate([near + spread * rng.normal(size=near.shape), anywhere])
+    places = places.clip(-SEARCHED, SEARCHED).astype(np.float32)
+    far, _ = KDTree(skin).query(places)
+    far = np.where(_enclosed(Tracer(body), places.T), -far, far) - SHELL
+    return np.concatenate([places, far[:, None]], axis=1).astype(np.float32)
 
 
 def cloud(body: Body, points: int) -> np.ndarray:

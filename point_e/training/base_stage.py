@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -148,7 +149,7 @@ class PointStage:
     ) -> PointDiffusionTransformer:
         if trained is None:
             return self.network(**layout)
-        had: dict[str, Any] = {key: value for key, value in trained.config.items() if not key.startswith("_")}
+        had = {key: trained.config[key] for key in inspect.signature(self.network).parameters}
         check_layout(self.settings.start_from, had, layout, FREE)
         model = self.network(**{**had, **layout})
         model.load_state_dict(trained.state_dict())

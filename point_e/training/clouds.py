@@ -33,17 +33,20 @@ def read_cloud(sample: dict[str, Any]) -> np.ndarray:
     return cloud
 
 
-def random_points(clouds: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """`count` random points of each of clouds [N, points, 6], as points [N, 6, count]: rgb in 0…255.
+def random_rows(values: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """`count` random rows of each of values [N, rows, C], as [N, C, count]; ValueError for more than there are."""
+    if count > values.shape[1]:
+        raise ValueError(
+            f"a step is to see {count} points, but a sample has {values.shape[1]}; ask for fewer"
+        )
+    order = torch.rand(values.shape[:2], generator=generator).argsort(dim=1)[:, :count].to(values.device)
+    return rearrange(torch.take_along_dim(values, order[..., None], dim=1), "n count c -> n c count")
 
-    Raises ValueError for more than there are.
-    """
-    if count > clouds.shape[1]:
-        raise ValueError(f"a step is to see {count} points, but clouds have {clouds.shape[1]}; lower points")
-    order = torch.rand(clouds.shape[:2], generator=generator).argsort(dim=1)[:, :count].to(clouds.device)
-    chosen = torch.take_along_dim(clouds, order[..., None], dim=1)
-    chosen = torch.cat([chosen[..., :3], 255 * chosen[..., 3:]], dim=-1)
-    return rearrange(chosen, "n points c -> n c points")
+
+def random_points(clouds: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """`random_rows` of clouds [N, points, 6] as points [N, 6, count]: rgb in 0…255."""
+    xyz, rgb = random_rows(clouds, count, generator).split(3, dim=1)
+    return torch.cat([xyz, 255 * rgb], dim=1)
 
 
 def scaled(points: Tensor) -> Tensor:
