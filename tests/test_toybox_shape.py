@@ -70,13 +70,10 @@ def test_the_inside_of_a_mug_can_be_seen():
 
 
 def test_distances_are_signed_and_measured_from_a_thin_shell():
-    shell = 0.006
     ball = lone("ball")
     radius = np.linalg.norm(ball.cloud(512)[:, :3], axis=1).mean()
     found = ball.distances(600)
-    true = np.linalg.norm(found[:, :3], axis=1) - radius
-    expected = np.where(true < 0, true, true) - shell
     assert found.shape == (600, 4) and found.dtype == np.float32
-    assert np.abs(found[:, 3] - expected).max() < 0.004
-    sheet = lone("boat").distances(3000)
-    assert (sheet[:, 3] < 0).sum() > 100
+    true = np.linalg.norm(found[:, :3], axis=1) - radius
+    assert np.quantile(np.abs(found[:, 3] - (true - 0.006)), 0.99) < 0.002  # it has corners
+    assert (lone("boat").distances(600)[:, 3] < 0).sum() > 20

@@ -72,7 +72,7 @@ class Scene:
         """Places and how far they lie from all surface that can be seen from outside, float32 [count, 4].
 
         x, y, z in the mesh's frame, two thirds of them near the surface, then the distance, negative where no way leads
-        out. To within 0.003, and from a shell of 0.006 around the surface, which gives open sheets an inside.
+        out. It is measured from a shell of 0.006 around the surface, which gives open sheets an inside.
         """
         from .shape import SEGMENTS, distances
 

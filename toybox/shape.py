@@ -22,8 +22,8 @@ SIGHT_LINES = 24
 """Directions in which a point looks for the open; it is inside when all of them end at a surface."""
 ALL_ROUND = 192
 """As many in which a place anywhere does: from the bottom of a bottle few of them lead out."""
-SKIN_POINTS = 30_000
-"""Of a surface that distances are measured to."""
+SKIN_POINTS, CANDIDATES = 8192, 4
+"""Of a surface, to find the triangles that are near a place; and of how many of the nearest the distance is taken."""
 NEAR = (0.01, 0.08)
 """How far from the surface the places near it lie, smallest and largest deviation, in scene units."""
 SHELL = 0.006
@@ -126,13 +126,16 @@ def _enclosed(rays: Tracer, places: np.ndarray) -> np.ndarray:
 
 def distances(body: Body, count: int, rng: np.random.Generator) -> np.ndarray:
     """See `Scene.distances`."""
-    skin = cloud(body, SKIN_POINTS)[:, :3]
+    skin, faces = _visible(body, SKIN_POINTS)
     near = skin[rng.integers(len(skin), size=count - count // 3)]
     spread = np.geomspace(*NEAR, len(near))[:, None]
     anywhere = rng.uniform(-SEARCHED, SEARCHED, (count // 3, 3))
     places = np.concatenate([near + spread * rng.normal(size=near.shape), anywhere])
     places = places.clip(-SEARCHED, SEARCHED).astype(np.float32)
-    far, _ = KDTree(skin).query(places)
+    _, nearest = KDTree(skin).query(places, CANDIDATES)
+    triangles = body.vertices[body.faces[faces[nearest.ravel()]]]
+    there = trimesh.triangles.closest_point(triangles, places.repeat(CANDIDATES, axis=0))
+    far = np.linalg.norm(there.reshape(-1, CANDIDATES, 3) - places[:, None], axis=2).min(axis=1)
     far = np.where(_enclosed(Tracer(body), places.T), -far, far) - SHELL
     return np.concatenate([places, far[:, None]], axis=1).astype(np.float32)
 
@@ -142,19 +145,25 @@ def cloud(body: Body, points: int) -> np.ndarray:
     points = operator.index(points)
     if not 1 <= points <= MOST_POINTS:
         raise ValueError(f"a cloud of {points} points: expected 1 to {MOST_POINTS:,}")
+    places, faces = _visible(body, points)
+    return np.concatenate([places, to_srgb(body.albedo[faces])], 1).astype(np.float32)
+
+
+def _visible(body: Body, points: int) -> tuple[np.ndarray, np.ndarray]:
+    """Places [points, 3] spread evenly over all surface that can be seen from outside, and their faces [points]."""
     _centre(body)
     rays = Tracer(body)
     skin = _skin(body)
 
     def visible(count: int) -> tuple[np.ndarray, np.ndarray]:
-        places, face = _spread(skin, count)
-        seen = _outside(rays, places, skin.normals[:, face])
-        return places[:, seen].T, body.albedo[face[seen]]
+        places, faces = _spread(skin, count)
+        seen = _outside(rays, places, skin.normals[:, faces])
+        return places[:, seen].T, faces[seen]
 
     count = int(points * PROBE / len(visible(PROBE)[0]) * 1.04) + 16
-    places, paint = visible(count)
+    places, faces = visible(count)
     while len(places) < points:
         count = int(count * 1.1)
-        places, paint = visible(count)
+        places, faces = visible(count)
     keep = np.linspace(0, len(places) - 1, points).round().astype(int)
-    return np.concatenate([places[keep], to_srgb(paint[keep])], 1).astype(np.float32)
+    return places[keep], faces[keep]

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..transformer import CHANNEL_BIASES, CHANNEL_SCALES
 
 POINTS = 4096  # of a sample's cloud
-WINDOW = 1.6  # of the scene, seen in a drawing
+WINDOW = 1.3  # of the scene, seen in a drawing
 DOT = 1 / 48  # of its side
 
 
