@@ -70,13 +70,15 @@ def named_by_seed(target: Path, settings: Mapping[str, str]) -> Path:
 def sheet_of(
     target: Path, pictures: Sequence[Image], settings: Sequence[Mapping[str, str]]
 ) -> tuple[Path, Image, Mapping[str, str]]:
-    """(target, a contact sheet, its settings) for `save_pictures`."""
-    from ..toybox.sheet import contact_sheet
+    """(target, a contact sheet with the words and the seed under each picture, its settings) for `save_pictures`."""
+    from ..toybox.sheet import contact_sheet, scale_of
 
     seeds = [int(each["seed"]) for each in settings]
     in_a_row = seeds == list(range(seeds[0], seeds[0] + len(seeds)))
     said = f"{seeds[0]} to {seeds[-1]}" if in_a_row else ", ".join(map(str, seeds))
-    return target, contact_sheet(pictures), {**settings[0], "seed": said}
+    labels = [f"{each.get('prompt', '')} (seed {each['seed']})".strip() for each in settings]
+    sheet = contact_sheet(pictures, labels=labels, scale=scale_of(pictures[0].width))
+    return target, sheet, {**settings[0], "seed": said}
 
 
 def save_pictures(pictures: Sequence[tuple[Path, Image, Mapping[str, str]]]) -> list[Path]:

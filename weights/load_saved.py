@@ -8,6 +8,7 @@ from accelerate import init_empty_weights
 from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
 from safetensors.torch import load_file
 
+from .checksums import check_checksums
 from .load_original import load_original
 
 
@@ -15,8 +16,10 @@ def load_saved(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
     """A `kind` (a diffusers ModelMixin) in eval mode, with every one of its weights from `folder`, in `dtype`.
 
     `kind.from_pretrained` reports missing, unexpected and misshapen keys in its log and goes on; here they are a
-    ValueError, as in `load_original`. Raises what diffusers and safetensors raise for missing or damaged files.
+    ValueError, as in `load_original`, and so are files that differ from the checksums beside them.
+    Raises what diffusers and safetensors raise for missing or damaged files.
     """
+    check_checksums(folder)
     with init_empty_weights():
         network = kind.from_config(kind.load_config(folder, local_files_only=True))
     return load_original(network, load_file(folder / SAFETENSORS_WEIGHTS_NAME), dtype)
