@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import init_empty_weights
 from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
 from safetensors.torch import load_file
 
@@ -20,6 +19,7 @@ def load_saved(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
     Raises what diffusers and safetensors raise for missing or damaged files.
     """
     check_checksums(folder)
-    with init_empty_weights():
+    # Where nothing takes memory, whatever sizes the config asks for.
+    with torch.device("meta"):
         network = kind.from_config(kind.load_config(folder, local_files_only=True))
     return load_original(network, load_file(folder / SAFETENSORS_WEIGHTS_NAME), dtype)
