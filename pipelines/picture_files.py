@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING
 
 from ..weights.write_whole import write_whole
@@ -76,7 +77,8 @@ def sheet_of(
     seeds = [int(each["seed"]) for each in settings]
     in_a_row = seeds == list(range(seeds[0], seeds[0] + len(seeds)))
     said = f"{seeds[0]} to {seeds[-1]}" if in_a_row else ", ".join(map(str, seeds))
-    labels = [f"{each.get('prompt', '')} (seed {each['seed']})".strip() for each in settings]
+    words = [shorten(each.get("prompt", ""), 80, placeholder=" …") for each in settings]
+    labels = [f"{text} (seed {each['seed']})".strip() for text, each in zip(words, settings, strict=True)]
     sheet = contact_sheet(pictures, labels=labels, scale=scale_of(pictures[0].width))
     return target, sheet, {**settings[0], "seed": said}
 

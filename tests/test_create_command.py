@@ -114,7 +114,10 @@ def test_several_pictures_make_a_sheet_and_stand_beside_it(create, tmp_path):
     assert [os.path.basename(line) for line in lines] == [
         "a-cat-seed4.png", "a-cat-seed5.png", "a-cat-seed6.png", "a-cat.png",
     ]  # fmt: skip
-    assert Image.open(lines[3]).text["seed"] == "4 to 6"
+    sheet, one = Image.open(lines[3]), Image.open(lines[0])
+    assert sheet.text["seed"] == "4 to 6"
+    # Two in a row, small ones enlarged, and room for words under each.
+    assert sheet.width > 2 * max(128, one.width) and sheet.height > sheet.width
     create("a cat", "--seed", 5)
     assert len(files(tmp_path)) == 5
     again = tmp_path / "a-cat-2.png"
