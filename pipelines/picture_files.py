@@ -78,7 +78,7 @@ def sheet_of(
     in_a_row = seeds == list(range(seeds[0], seeds[0] + len(seeds)))
     said = f"{seeds[0]} to {seeds[-1]}" if in_a_row else ", ".join(map(str, seeds))
     words = [shorten(each.get("prompt", ""), 80, placeholder=" …") for each in settings]
-    labels = [f"{text} (seed {each['seed']})".strip() for text, each in zip(words, settings, strict=True)]
+    labels = [f"{text} (seed={each['seed']})".strip() for text, each in zip(words, settings, strict=True)]
     sheet = contact_sheet(pictures, labels=labels, scale=scale_of(pictures[0].width))
     return target, sheet, {**settings[0], "seed": said}
 
