@@ -121,10 +121,9 @@ class ClipModel:
     ) -> Tensor:
         """Vectors, float32 [N, dim] on the CPU, of texts; N is 1 for one text.
 
-        Raises ValueError for one that is too long, unless `truncate`, which cuts it.
+        Raises ValueError for one that is too long, unless `truncate`, which cuts it, and TypeError for no texts at all.
         """
-        if isinstance(texts, str):
-            texts = [texts]
+        texts = [texts] if isinstance(texts, str) else list(texts)
         if not texts:
             return torch.zeros(0, self.dim)
         tokens = self.tokenizer(texts, self.encoder.config["context_length"], truncate)

@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -112,10 +113,13 @@ def open_picture(source: str | os.PathLike | bytes | IO[bytes]) -> Image.Image:
 def open_upright(source: str | os.PathLike | bytes | IO[bytes]) -> Image.Image:
     """The picture in a file, an open file or the bytes of one, in its own mode, upright as its EXIF says.
 
-    Of an animation it is the first frame. Raises ValueError for more than PIL.Image.MAX_IMAGE_PIXELS
-    (a decompression bomb), PIL.UnidentifiedImageError for what is no picture, and what Pillow raises for a damaged one,
-    which is nearly anything.
+    Of an animation it is the first frame. Raises ValueError for a pipe and for more than
+    PIL.Image.MAX_IMAGE_PIXELS (a decompression bomb), PIL.UnidentifiedImageError for what is no
+    picture, and what Pillow raises for a damaged one, which is nearly anything.
     """
+    # Reading a pipe would wait for whoever is to write it.
+    if isinstance(source, (str, os.PathLike)) and Path(source).is_fifo():
+        raise ValueError(f"{os.fspath(source)} is a pipe; give a picture file")
     Image.init()
     file = io.BytesIO(source) if isinstance(source, bytes) else source
     with Image.open(file, formats=[format for format in Image.ID if format not in _PROGRAMS]) as picture:

@@ -39,7 +39,9 @@ def run(arguments: list[str]) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: typer.echo(f"warning: {message}", err=True)
             code = app(arguments or ["--help"], standalone_mode=False)
-    except Exception as error:
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # what a library in Rust raises when it panics is no Exception
         if debug:
             raise
         # Errors of usage have a text for people; where their class lives differs between versions of typer.

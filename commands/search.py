@@ -37,6 +37,8 @@ def search(
     # Words do not end like a picture's file; a name that does, and is none, is a slip. Other names have to be there
     # (isfile, as Path.is_file raises for words longer than a name can be).
     by_picture = is_picture(query) or os.path.isfile(query)
+    if not by_picture and os.path.basename(query) != query and os.path.isdir(query):
+        raise ValueError(f"{query} is a folder; give words such as 'a red boat', or a picture file")
     words = query.encode("utf-8", "replace").decode()
     hits = found.search(Path(query) if by_picture else words, k)
     if as_json:

@@ -160,6 +160,8 @@ class UNet(ModelMixin, ConfigMixin):
         patch_size: int = 1,
     ):
         super().__init__()
+        if not channel_mult:
+            raise ValueError("channel_mult is empty; give one number for each level, such as [1, 2, 4]")
         self.model_channels, self.patch_size = model_channels, patch_size
         self.factor = patch_size * 2 ** (len(channel_mult) - 1)
         emb_channels = 4 * model_channels

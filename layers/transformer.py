@@ -11,6 +11,8 @@ from .attention import Attention
 
 QUICK = 1.702  # quick GELU is x * sigmoid(1.702 x)
 ACTIVATIONS = ("gelu", "quick_gelu")
+# More than any has: a damaged config may ask for any number.
+MAX_LAYERS = 1000
 
 
 class MLP(nn.Module):
@@ -59,6 +61,8 @@ class Transformer(nn.Module):
 
     def __init__(self, width: int, layers: int, heads: int, **block):
         super().__init__()
+        if layers > MAX_LAYERS:
+            raise ValueError(f"a transformer has at most {MAX_LAYERS:,} layers, not {layers:,}")
         self.resblocks = nn.ModuleList(Block(width, heads, **block) for _ in range(layers))
         for child in self.resblocks:
             _initialise(child, width, layers)

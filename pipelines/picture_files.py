@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING
 
 from ..weights.write_whole import write_whole
@@ -70,13 +71,16 @@ def named_by_seed(target: Path, settings: Mapping[str, str]) -> Path:
 def sheet_of(
     target: Path, pictures: Sequence[Image], settings: Sequence[Mapping[str, str]]
 ) -> tuple[Path, Image, Mapping[str, str]]:
-    """(target, a contact sheet, its settings) for `save_pictures`."""
-    from ..toybox.sheet import contact_sheet
+    """(target, a contact sheet with the words and the seed under each picture, its settings) for `save_pictures`."""
+    from ..toybox.sheet import contact_sheet, scale_of
 
     seeds = [int(each["seed"]) for each in settings]
     in_a_row = seeds == list(range(seeds[0], seeds[0] + len(seeds)))
     said = f"{seeds[0]} to {seeds[-1]}" if in_a_row else ", ".join(map(str, seeds))
-    return target, contact_sheet(pictures), {**settings[0], "seed": said}
+    words = [shorten(each.get("prompt", ""), 80, placeholder=" …") for each in settings]
+    labels = [f"{text} (seed={each['seed']})".strip() for text, each in zip(words, settings, strict=True)]
+    sheet = contact_sheet(pictures, labels=labels, scale=scale_of(pictures[0].width))
+    return target, sheet, {**settings[0], "seed": said}
 
 
 def save_pictures(pictures: Sequence[tuple[Path, Image, Mapping[str, str]]]) -> list[Path]:

@@ -10,6 +10,8 @@ from typing import Any
 from .presets import check_preset
 
 MAX_SEED = 2**63 - 1
+# Pictures fall apart far below that.
+MAX_GUIDANCE = 1000
 
 
 class PromptWarning(UserWarning):
@@ -26,7 +28,7 @@ def check_request(
     """The prompt of each sample: each prompt `count` times, one after the other.
 
     Raises TypeError for prompts that are no texts; ValueError for none or an empty one, a count that is not from 1 to
-    10,000, steps that are not from 1 to 1000, a guidance scale that is not finite, and seeds that do not all lie from
+    10,000, steps that are not from 1 to 1000, a guidance scale beyond 1000 or -1000, and seeds that do not all lie from
     0 to 2**63 - 1. None: the model's own, or any seed.
     """
     prompts = [prompt] if isinstance(prompt, str) else prompt
@@ -47,8 +49,8 @@ def check_numbers(
     _check_whole(count, "the number of samples", 1, 10_000)
     if steps is not None:
         _check_whole(steps, "the number of steps", 1, 1000)
-    if guidance_scale is not None and not _is_finite(guidance_scale):
-        raise ValueError(f"the guidance scale must be a number such as 3.0, not {guidance_scale!r}")
+    if guidance_scale is not None:
+        _check_guidance(guidance_scale, "the guidance scale", "3.0")
     if seed is not None:
         _check_whole(seed, "the seed", 0, MAX_SEED - things * count + 1)
 
@@ -63,7 +65,7 @@ def check_drawing(
     """What a request for pictures may say beside `check_request`; None: nothing.
 
     Raises ValueError for a size that is no multiple of 4 from 4 to 4096, a strength that is not above 0 and at most 1
-    or that comes without a photo, a CLIP guidance scale that is not finite, and an unknown preset.
+    or that comes without a photo, a CLIP guidance scale beyond 1000 or -1000, and an unknown preset.
     """
     check_preset(preset)
     if size is not None:
@@ -81,8 +83,8 @@ def check_drawing(
             raise ValueError(
                 "a strength says how much of a photo is drawn anew, and there is no photo; give one"
             )
-    if clip_guidance_scale is not None and not _is_finite(clip_guidance_scale):
-        raise ValueError(f"the CLIP guidance scale must be a number such as 1.0, not {clip_guidance_scale!r}")
+    if clip_guidance_scale is not None:
+        _check_guidance(clip_guidance_scale, "the CLIP guidance scale", "1.0")
 
 
 def check_frames(value: Any) -> None:
@@ -104,16 +106,23 @@ def check_share(value: Any, what: str) -> None:
         raise ValueError(f"{what} must be from 0, the photo as it is, to 1, not {value!r}")
 
 
+def _check_guidance(value: Any, what: str, such_as: str) -> None:
+    if not _is_finite(value) or abs(value) > MAX_GUIDANCE:
+        raise ValueError(
+            f"{what} must be a number from -{MAX_GUIDANCE} to {MAX_GUIDANCE} such as {such_as}, not {value!r}"
+        )
+
+
 def _is_finite(number: Any) -> bool:
     try:
-        return not isinstance(number, str) and math.isfinite(number)
+        return not isinstance(number, (str, bool)) and math.isfinite(number)
     except (TypeError, ValueError):
         return False
 
 
 def _check_whole(value: Any, what: str, least: int, most: int) -> None:
     try:
-        right = least <= operator.index(value) <= most
+        right = not isinstance(value, bool) and least <= operator.index(value) <= most
     except TypeError:
         right = False
     if not right:

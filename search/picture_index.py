@@ -58,6 +58,8 @@ class PictureIndex:
         path = Path(path).expanduser()
         if path.is_dir():
             raise ValueError(f"{path} is a folder, and an index is a file; give one, or a new name")
+        if path.is_fifo():
+            raise ValueError(f"{path} is a pipe, and an index is a file; give one, or a new name")
         index = cls(path, model)
         name = model if isinstance(model, str) else getattr(model, "name", None)
         # Two paths may hold the same weights: those are compared when they are loaded.

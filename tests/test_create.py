@@ -210,5 +210,6 @@ def test_weights_of_another_network_are_refused(pipe, tmp_path):
     pipe.save_pretrained(tmp_path)
     config = tmp_path / "unet" / "config.json"
     config.write_text(config.read_text().replace('"num_res_blocks": 1', '"num_res_blocks": 2'))
+    (tmp_path / "unet" / "SHA256SUMS").unlink()
     with pytest.raises(ValueError, match=r"do not fit GlideUNet: input_blocks.* \(missing\)"):
         GlidePipeline.from_pretrained(tmp_path)

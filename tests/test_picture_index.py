@@ -262,6 +262,6 @@ def test_a_content_that_is_missing_is_embedded_again(index, folder):
 
 def test_an_index_of_another_version_is_refused(index):
     with closing(sqlite3.connect(index.path)) as database:
-        database.execute("PRAGMA user_version = 2")
+        database.execute("PRAGMA user_version = 1")
     with pytest.raises(ValueError, match="another version"):
         PictureIndex.open(index.path)

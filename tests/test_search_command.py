@@ -109,6 +109,7 @@ def test_what_goes_wrong_is_one_sentence_and_leaves_nothing(run, tmp_path):
     assert "no index of pictures at new" in refused("search", "new", "a boat")
     assert "at least 1, not 0" in refused("search", "index", "a boat", "-k", 0)
     assert "query is empty" in refused("search", "index", "")
+    assert "pictures is a folder; give words" in refused("search", "index", "./pictures")
     assert "No such file or directory: 'nothing.jpg'" in refused("search", "index", "nothing.jpg")
     assert "cannot identify image file" in refused("search", "index", "pictures/bro\nken.jpg")
     assert "does not end like a picture" in refused("search", "index", "a boat", "--sheet", "found.txt")

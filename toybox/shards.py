@@ -7,6 +7,7 @@ import io
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import tarfile
 import threading
@@ -125,7 +126,8 @@ def write_shards(
     `<key>.distances.npy` (float16 [4096, 4], see `Scene.distances`). things: leave out scenes that have not so many.
     Works on `workers` processes (default: one per core), shows a progress bar, keeps shards
     that are already there, and leaves no part of a shard when stopped.
-    Returns the paths of all shards. Raises ValueError, FileExistsError or another OSError before rendering.
+    Returns the paths of all shards. Raises ValueError, FileExistsError or another OSError before rendering; they take
+    more space than there is on the disk, say.
     """
     if count < 1:
         raise ValueError(f"The number of scenes must be at least 1, not {count}.")
@@ -134,22 +136,16 @@ def write_shards(
     workers = os.cpu_count() or 1 if workers is None else workers
     if workers < 1:
         raise ValueError(f"The number of workers must be at least 1, not {workers}.")
-    render(make_scene(split, start), size=size)
     out = Path(out)
+
+    def shard_from(first: int) -> Shard:
+        path = out / f"shard-{(first - start) // SCENES_PER_SHARD:05d}.tar"
+        last = min(first + SCENES_PER_SHARD, start + count)
+        return Shard(path, split, first, last, size, clouds, things, distances)
+
+    _check_space(shard_from(start), count)
     out.mkdir(parents=True, exist_ok=True)
-    shards = [
-        Shard(
-            path=out / f"shard-{number:05d}.tar",
-            split=split,
-            first=first,
-            last=min(first + SCENES_PER_SHARD, start + count),
-            size=size,
-            clouds=clouds,
-            things=things,
-            distances=distances,
-        )
-        for number, first in enumerate(range(start, start + count, SCENES_PER_SHARD))
-    ]
+    shards = [shard_from(first) for first in range(start, start + count, SCENES_PER_SHARD)]
     shards = [shard for shard in shards if shard.scenes]
     if not shards:
         raise ValueError(f"None of these {count} scenes has {things} things; write more.")
@@ -163,6 +159,22 @@ def write_shards(
                 for _ in _write(shard):
                     bar.update()
     return [shard.path for shard in shards]
+
+
+def _check_space(first: Shard, count: int) -> None:
+    """Raises OSError if `count` scenes like the first do not fit on the disk, beside or in place of what is there."""
+    content = first.sample(first.first)
+    # In a tar each file has a header of 512 bytes, and ends at a multiple of that.
+    scene = sum(512 + -(-len(part) // 512) * 512 for part in content.values())
+    needed = scene * count * len(first.scenes) / (first.last - first.first)
+    folder = next(place for place in first.path.absolute().parents if place.is_dir())
+    there = sum(path.stat().st_size for path in first.path.parent.glob("shard-*.tar"))
+    free = shutil.disk_usage(folder).free
+    if needed > free + there:
+        raise OSError(
+            f"{count:,} scenes take about {needed / 1e9:,.1f} GB, and {folder} has {free / 1e9:,.1f} GB free; "
+            "write fewer, or to another disk"
+        )
 
 
 def _write(shard: Shard) -> Generator[int, None, None]:

@@ -7,7 +7,10 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+MOST_PIXELS = 10**8
 _GAP = 4
+# Pixels of a side that smaller pictures are enlarged to.
+_SIDE = 128
 _PAPER, _INK = (255, 255, 255), (60, 60, 60)
 
 
@@ -55,10 +58,14 @@ def contact_sheet(
 def scene_sheet(split: str, count: int, size: int = 64, start: int = 0) -> Image.Image:
     """Contact sheet of scenes `start` … `start + count - 1` of a Toybox split, each over its caption.
 
-    `size` is each picture's edge in px. Raises ValueError for an unknown split or a count under 1.
+    `size` is each picture's edge in px. Raises ValueError for an unknown split, a count under 1, or more than
+    MOST_PIXELS.
     """
     if count < 1:
         raise ValueError(f"The number of scenes must be at least 1, not {count}.")
+    most = MOST_PIXELS // max(size, _SIDE) ** 2
+    if count > most:
+        raise ValueError(f"A sheet holds at most {most:,} scenes of {size} px, not {count:,}; ask for fewer.")
     from .renderer import render
     from .scenes import make_scene
 
@@ -66,8 +73,13 @@ def scene_sheet(split: str, count: int, size: int = 64, start: int = 0) -> Image
     return contact_sheet(
         [render(scene, size=size) for scene in scenes],
         labels=[scene.caption for scene in scenes],
-        scale=max(1, 128 // size),
+        scale=scale_of(size),
     )
+
+
+def scale_of(size: int) -> int:
+    """By how much pictures of `size` px are enlarged on a sheet, so that there is something to see."""
+    return max(1, _SIDE // size)
 
 
 def _enlarged(image: Image.Image | np.ndarray, scale: int) -> Image.Image:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
+import re
 import tarfile
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from webdataset.shardlists import expand_urls
 from webdataset.tariterators import base_plus_ext
+
+MOST_SHARDS = 1_000_000
 
 
 class Sample(NamedTuple):
@@ -25,16 +29,21 @@ class Shards:
 
     `shards` is a path with braces (`shards-{000..099}.tar`), or a list of paths. `shards[i]` is a dict of the raw bytes
     by extension, with `__key__` and `__url__` (the shard) as in webdataset; `samples[i]` says where they lie.
-    Raises FileNotFoundError naming a missing shard and ValueError naming a damaged or an empty one.
+    Raises FileNotFoundError naming a missing shard and ValueError naming a damaged or an empty one, or for braces that
+    name more than a million.
     """
 
     def __init__(self, shards: str | os.PathLike | Sequence[str | os.PathLike]):
         single = isinstance(shards, (str, os.PathLike))
+        if single and _count(os.fspath(shards)) > MOST_SHARDS:
+            raise ValueError(
+                f"The braces of {os.fspath(shards):.80} name more than {MOST_SHARDS:,} shards; name those that exist."
+            )
         self.paths: list[str] = (
             expand_urls(os.fspath(shards)) if single else [os.fspath(path) for path in shards]
         )
-        if missing := [path for path in self.paths if not os.path.isfile(path)]:
-            raise FileNotFoundError(f"The shard {missing[0]} does not exist.")
+        if missing := next((path for path in self.paths if not os.path.isfile(path)), None):
+            raise FileNotFoundError(f"The shard {missing} does not exist.")
         self.samples = [sample for path in self.paths for sample in _scan(path)]
 
     def __len__(self) -> int:
@@ -56,6 +65,26 @@ class Shards:
             for _, key, parts in self.samples
         )
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def _count(pattern: str) -> int:
+    """How many paths the braces of a pattern name, without making them; exact up to MOST_SHARDS."""
+
+    def in_a_row(text: str) -> int:
+        return math.prod(map(int, re.findall(r"<(\d+)>", text)))
+
+    def innermost(braces: re.Match) -> str:
+        if bounds := re.fullmatch(r"(-?\d+|[A-Za-z])\.\.(-?\d+|[A-Za-z])(?:\.\.-?(\d+))?", braces[1]):
+            first, last = (ord(end) if end.isalpha() else int(end) for end in bounds.groups()[:2])
+            number = abs(last - first) // (int(bounds[3] or 1) or 1) + 1
+        else:
+            number = sum(map(in_a_row, braces[1].split(",")))
+        return f"<{min(number, 2 * MOST_SHARDS)}>"
+
+    before, pattern = "", pattern.replace("<", "_")
+    while before != pattern:
+        before, pattern = pattern, re.sub(r"{([^{}]*)}", innermost, pattern)
+    return in_a_row(pattern)
 
 
 def _scan(path: str) -> list[Sample]:

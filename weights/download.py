@@ -11,6 +11,7 @@ from pathlib import Path
 import platformdirs
 from filelock import FileLock
 
+from .checksums import sha256_of
 from .table import model_file
 from .write_whole import write_whole
 
@@ -19,9 +20,14 @@ TIMEOUT, TRIES, PAUSE = 30.0, 3, 2.0
 
 
 def cache_folder() -> Path:
-    """The folder named by MAQUETTE_CACHE, or the platform's usual one; it need not exist yet."""
-    chosen = os.environ.get("MAQUETTE_CACHE")
-    return Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("maquette", False))
+    """The folder named by MAQUETTE_CACHE, or the platform's usual one; it need not exist yet.
+
+    Raises ValueError if that begins with the home folder of someone who has none.
+    """
+    chosen = os.path.expanduser(os.environ.get("MAQUETTE_CACHE", ""))
+    if chosen.startswith("~"):
+        raise ValueError(f"MAQUETTE_CACHE is {chosen}, and there is no such home folder; give a whole path")
+    return Path(chosen or platformdirs.user_cache_dir("maquette", False))
 
 
 def cached_path(url: str, sha256: str | None = None) -> Path:
@@ -124,12 +130,8 @@ def _wrong(path: Path, sha256: str | None) -> str:
     """What is wrong with the content of a file, if anything."""
     if sha256 is None:
         return ""
-    found = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            found.update(chunk)
-    right = found.hexdigest().startswith(sha256.lower())
-    return "" if right else f"its SHA-256 is {found.hexdigest()}, expected {sha256}"
+    found = sha256_of(path)
+    return "" if found.startswith(sha256.lower()) else f"its SHA-256 is {found}, expected {sha256}"
 
 
 def _file_name(url: str) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from .checksums import check_checksums, write_checksums
 from .download import cache_folder
 from .table import HERE, known_models, nearest
 from .write_whole import write_whole
@@ -65,8 +66,12 @@ def converted_folder(name: str, task: str) -> Path:
 
 
 def load_part(kind: Any, folder: Path, dtype: Any) -> Any:
-    """A part from its own folder: a tokenizer, or a network in eval mode and `dtype`, as `load_saved` loads it."""
+    """A part from its own folder: a tokenizer, or a network in eval mode and `dtype`, as `load_saved` loads it.
+
+    Raises ValueError if the folder's checksums say that it is not what was saved.
+    """
     if hasattr(kind, "from_file"):
+        check_checksums(folder)
         return kind.from_file(folder / TOKENIZER)
     from .load_saved import load_saved
 
@@ -83,6 +88,7 @@ def write_model_folder(
 
     pipeline: the name of the class that loads it. parts: name -> network or tokenizer, in their present format; or
     pairs of these, one asked for when the one before is written.
+    Beside each part lie its checksums, which loading compares.
     Raises FileExistsError, and touches nothing, if there is something else in `folder`.
     """
     folder = Path(folder).absolute()
@@ -100,6 +106,7 @@ def write_model_folder(
             else:
                 (beside / name).mkdir()
                 part.save(beside / name / TOKENIZER)
+            write_checksums(beside / name)
             del part  # before the next one is made
         (beside / INDEX).write_text(json.dumps(index, indent=2), encoding="utf-8")
 

@@ -21,8 +21,10 @@ def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
     They keep their format (float16, say), lie on the CPU and are mapped from the file where its layout allows it, so
     that only what is used is read. A state dict inside a training checkpoint ("state_dict") is taken out of it, and the
     "module." that data-parallel training puts before each name is taken off. The names of a tuple are "0", "1", ….
-    Raises FileNotFoundError, ValueError for a file that is no checkpoint, and what torch, safetensors, zipfile or
-    pickle raise for one that is damaged or holds anything but weights: what it asks to be run is not run.
+    Checksums of a zip file, as torch.save and TorchScript write it, are compared.
+    Raises FileNotFoundError, ValueError for a file that is no checkpoint or not what its checksums say, and what
+    torch, safetensors, zipfile or pickle raise for one that is damaged or holds anything but weights: what it asks to
+    be run is not run.
     """
     path = Path(path)
     if path.is_dir():
@@ -36,6 +38,9 @@ def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
         from safetensors.torch import load_file
 
         return _state_dict(path, load_file(path))
+    zipped = zipfile.is_zipfile(path)
+    if zipped:
+        _check_unpacked_size(path)
     if is_archive(path):
         from .torchscript import read_archive
 
@@ -46,7 +51,13 @@ def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
         )
     import torch
 
-    content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    if zipped:
+        with zipfile.ZipFile(path) as archive:
+            if name := archive.testzip():
+                raise ValueError(
+                    f"{path} is damaged, as the checksum of {name} tells; fetch or copy it again"
+                )
+    content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     return _state_dict(path, content)
 
 
@@ -56,6 +67,14 @@ def is_archive(path: str | os.PathLike) -> bool:
         return False
     with zipfile.ZipFile(path) as archive:
         return any(name.partition("/")[2] == "constants.pkl" for name in archive.namelist())
+
+
+def _check_unpacked_size(path: Path) -> None:
+    """Raises ValueError for a zip file that would fill memory or time: weights hardly compress."""
+    with zipfile.ZipFile(path) as archive:
+        size = sum(entry.file_size for entry in archive.infolist())
+    if size > 100 * path.stat().st_size:
+        raise ValueError(f"{path} would become far too large when unpacked")
 
 
 def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:

@@ -62,17 +62,22 @@ class Description(pickle.Unpickler):
 def read_archive(path: Path) -> dict[str, Tensor]:
     """Parameters and buffers under the names, and in the order, of `torch.jit.load(path).state_dict()`.
 
-    Raises ValueError if it asks for more than tensors, and what zipfile, pickle or torch raise if it is damaged.
+    Raises ValueError if it asks for more than tensors, and what zipfile, which compares the checksums, pickle or torch
+    raise if it is damaged.
     """
     with zipfile.ZipFile(path) as archive:
         entries = {entry.filename.partition("/")[2]: entry for entry in archive.infolist()}
-        if sum(entry.file_size for entry in entries.values()) > 100 * path.stat().st_size:
-            raise ValueError(f"{path} would become far too large when unpacked")
+
+        def content(place: str) -> bytes:
+            if place not in entries:
+                raise ValueError(f"{path} is damaged: it holds no {place}; fetch or copy it again")
+            return archive.read(entries[place])
+
         names: dict[str, list[str]] = {}
         for place, entry in entries.items():
             if place.startswith("code/") and place.endswith(".py"):
                 names |= _weight_names(place, archive.read(entry).decode())
-        description = archive.read(entries["data.pkl"])
+        description = content("data.pkl")
         # The unpickler makes room for whatever place in its memo a damaged description names.
         for opcode, number, _ in pickletools.genops(description):
             if "PUT" in opcode.name and int(number or 0) > len(description):
@@ -85,8 +90,8 @@ def read_archive(path: Path) -> dict[str, Tensor]:
             (_, kind, key, *_), offset, size, stride, *_ = described.arguments
             if key not in storages:
                 storages[key] = torch.empty(0, dtype=getattr(torch, DTYPES[kind.name]))
-                if content := bytearray(archive.read(entries[f"data/{key}"])):
-                    storages[key] = torch.frombuffer(content, dtype=storages[key].dtype)
+                if numbers := bytearray(content(f"data/{key}")):
+                    storages[key] = torch.frombuffer(numbers, dtype=storages[key].dtype)
             return storages[key].as_strided(size, stride, offset)
 
         root = Description(io.BytesIO(description)).load()
@@ -109,6 +114,8 @@ def _described(root: StandIn, names: dict[str, list[str]]) -> Iterator[tuple[str
         if not waiting:
             return
         prefix, module = waiting.pop()
+        if module.name not in names:
+            raise ValueError(f"the archive is damaged: it holds no source of {module.name}")
         for name in names[module.name]:
             # A parameter that a module does without is None.
             if isinstance(module.state.get(name), StandIn):
