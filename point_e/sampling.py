@@ -42,7 +42,9 @@ class Stage:
             ("sampler", self.sampler, SAMPLERS), ("noise schedule", self.schedule, SCHEDULES),
         ):  # fmt: skip
             if name not in known:
-                raise ValueError(f"unknown {what} {name!r}{nearest(str(name), known)}; known are {', '.join(known)}")
+                raise ValueError(
+                    f"unknown {what} {name!r}{nearest(str(name), known)}; known are {', '.join(known)}"
+                )
         if self.steps < 1:
             raise ValueError(f"the number of steps must be at least 1, not {self.steps}")
         for what, between in (("sigmas", self.sigmas), ("guidance_interval", self.guidance_interval)):

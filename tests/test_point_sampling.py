@@ -78,9 +78,9 @@ def test_unguided_networks_see_one_batch(golden):
 STD = 0.25
 
 
-@pytest.mark.parametrize(("schedule", "spread"), [("squaredcos_cap_v2", 0.02), ("linear", 0.02)])
+@pytest.mark.parametrize("schedule", ["squaredcos_cap_v2", "linear"])
 @pytest.mark.parametrize("sampler", ["heun", "dpm++", "sde-dpm++"])
-def test_samplers_reach_a_gaussian(sampler, schedule, spread):
+def test_samplers_reach_a_gaussian(sampler, schedule):
     """The exact denoiser of normal data: without noise on the way x is scaled to the data's deviation."""
     alphas_cumprod = torch.from_numpy(np.cumprod(1 - betas(schedule, 1024)))
 
@@ -90,14 +90,14 @@ def test_samplers_reach_a_gaussian(sampler, schedule, spread):
 
     denoise = at_sigmas(from_epsilon(network, alphas_cumprod), alphas_cumprod.numpy())
     draw = normal_draws(seeded_generators(0, 2), (6, 500))
-    sigmas, x, steps = karras_sigmas(24, 0.01, 120.0), draw(), []
+    sigmas, x, steps = karras_sigmas(80 if sampler == "sde-dpm++" else 24, 0.01, 120.0), draw(), []
     on_step = lambda step, level, x, x0: steps.append(level)  # noqa: E731
     if sampler == "heun":
         ours = heun(denoise, x * sigmas[0], sigmas, draw, on_step=on_step)
     else:
         ours = multistep(denoise, x * sigmas[0], sigmas, draw if sampler[0] == "s" else None, on_step)
     assert steps == sigmas[1:].tolist()
-    assert abs(ours.std() - STD) < spread
+    assert abs(ours.std() - STD) < 0.01
     if sampler[0] != "s":
         assert (ours - STD * x).abs().max() < 0.05
 

@@ -63,5 +63,7 @@ def drawn(cloud: np.ndarray, side: int) -> np.ndarray:
     columns = ((0.5 + right[order] / WINDOW) * side).astype(int)[:, None, None] + dot
     picture = np.full((side, side, 3), 255, np.uint8)
     paint = (cloud[order, None, None, 3:].clip(0, 1) * 255).round().astype(np.uint8)
-    picture[rows.clip(0, side - 1), columns.clip(0, side - 1)] = paint  # of one place the last, which is nearest
+    picture[rows.clip(0, side - 1), columns.clip(0, side - 1)] = (
+        paint  # of one place the last, which is nearest
+    )
     return picture
