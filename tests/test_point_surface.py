@@ -4,7 +4,7 @@ import pytest
 import torch
 from einops import rearrange
 from goldens.formula import formula_state_dict
-from maquette.point_e import SurfaceModel, farthest_points, nearest_points, surface_mesh, thinned
+from maquette.point_e import PointCloud, SurfaceModel, farthest_points, make_mesh, nearest_points, thinned
 
 
 def surface_model(manifest, config=None):
