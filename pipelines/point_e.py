@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +20,7 @@ from ..clip.encoder import ClipEncoder
 from ..clip.preprocess import Preprocess
 from ..clip.tokenizer import ClipTokenizer
 from ..diffusion.sampling import normal_draws
-from ..point_e.mesh import Mesh, make_mesh
+from ..point_e.mesh import make_mesh
 from ..point_e.point_cloud import PointCloud
 from ..point_e.sampling import Stage, as_clouds, sample_points
 from ..point_e.surface import SurfaceModel
@@ -28,8 +28,11 @@ from ..point_e.text_grid import text_grid
 from ..point_e.transformer import PointDiffusionTransformer, PointUpsampler
 from .base import Callback, OnStageStep, Pipeline, Request
 from .convert import ready_model
-from .point_e_files import point_e_task, settings
+from .point_e_files import point_e_task
 from .presets import with_preset
+
+if TYPE_CHECKING:
+    from trimesh import Trimesh
 
 FAMILY = "point-e"
 
@@ -41,7 +44,7 @@ class ShapeOutput(BaseOutput):
     """
 
     clouds: list[PointCloud]
-    meshes: list[Mesh] | None
+    meshes: list[Trimesh] | None
     pictures: list[Image] | None
     settings: list[dict[str, str]]
 
@@ -144,50 +147,58 @@ class PointEPipeline(Pipeline):
         "base" or "upsampler". callback_on_batch_end: called with each batch when it is done.
         Raises ValueError or TypeError before any sampling; warns with PromptWarning of a prompt that is cut off.
         """
-        self._check_call(prompt, image, mesh)
-        own = with_preset(self.config, preset, FAMILY)
         pictures = [image] if isinstance(image, Image) else list(image or [])
+        self._check_call(prompt, pictures, mesh)
+        own = with_preset(self.config, preset, FAMILY)
+        painter = None if prompt is None or self.painter is None else self.painter.model_name
         request = self.request(
             prompt, num_images_per_prompt, num_inference_steps, guidance_scale, seed, generator,
-            own=own, asked={"preset": preset}, things=max(1, len(pictures)),
+            own=own, asked={"preset": preset, "picture_by": painter}, things=max(1, len(pictures)),
         )  # fmt: skip
         self._stages(request.how)
         pictures = [picture for picture in pictures for _ in range(num_images_per_prompt)]
         if prompt is not None and self.painter is not None:
             pictures = self._painted(request, generator is not None)
-        request = replace(request, given=self._seen(request.prompts, pictures))
-        done = 0
+        request = replace(request, given={"place": torch.arange(len(request))})
+        made = ShapeOutput([], [] if mesh else None, pictures or None, request.settings)
+
+        def draw(some: Request, on_step: OnStageStep) -> Tensor:
+            return self._draw(some, pictures and [pictures[place] for place in some.given["place"]], on_step)
 
         def finished(points: Tensor, settings: list[dict[str, str]]) -> None:
-            nonlocal done
+            done = slice(len(made.clouds), len(made.clouds) + len(points))
+            clouds = [PointCloud.from_tensor(cloud) for cloud in points.cpu()]
+            made.clouds += clouds
+            meshes = [make_mesh(self.surface, cloud, grid_size) for cloud in clouds] if mesh else None
+            made.meshes = None if meshes is None else [*(made.meshes or []), *meshes]
             if callback_on_batch_end is not None:
-                some = pictures[done : done + len(points)]
-                callback_on_batch_end(self._output(points, settings, some, grid_size if mesh else None))
-            done += len(points)
+                callback_on_batch_end(ShapeOutput(clouds, meshes, pictures[done] or None, settings))
 
         steps = request.steps + (request.how["upsampler_steps"] if self.upsampler else 0)
-        points = self.in_batches(request, self._draw, callback_on_step_end, steps, finished)
-        return self._output(points, request.settings, pictures, grid_size if mesh else None)
+        self.in_batches(request, draw, callback_on_step_end, steps, finished)
+        return made
 
     def truncations(self, prompts: Sequence[str]) -> list[str]:
         """As of other pipelines, if it is the base that reads the prompts."""
         return super().truncations(prompts) if self.painter is None and self.config["reads_words"] else []
 
-    def _check_call(self, prompt: Any, image: Any, mesh: bool) -> None:
+    def _check_call(self, prompt: Any, pictures: list[Any], mesh: bool) -> None:
         """Raises ValueError for what this model cannot make anything of."""
-        if prompt is not None and image is not None:
+        if others := [type(picture).__name__ for picture in pictures if not isinstance(picture, Image)]:
+            raise ValueError(f"expected PIL pictures, got {others[0]}; see maquette.clip.open_picture")
+        if prompt is not None and pictures:
             raise ValueError("there are both a prompt and a picture; give one of them")
-        if self.conditioning == "none" and (prompt is not None or image is not None):
+        if self.conditioning == "none" and (prompt is not None or pictures):
             raise ValueError(
                 f"{self.model_name} makes what it likes and reads nothing; give neither words nor a picture"
             )
-        if self.conditioning != "none" and prompt is None and image is None:
+        if self.conditioning != "none" and prompt is None and not pictures:
             raise ValueError("there is nothing to make a shape of; give a prompt or a picture")
         if prompt is not None and not self.config["reads_words"] and self.painter is None:
             raise ValueError(
                 f"{self.model_name} reads no words; give a picture, or a text-to-image pipeline as its `painter`"
             )
-        if image is not None and self.config["reads_words"] and self.conditioning == "vector":
+        if pictures and self.config["reads_words"] and self.conditioning == "vector":
             raise ValueError(f"{self.model_name} reads words and no pictures; give a prompt")
         if mesh and self.surface is None:
             raise ValueError(
@@ -202,7 +213,7 @@ class PointEPipeline(Pipeline):
         return self.painter(prompts, **source).images
 
     def _seen(self, prompts: Sequence[str], pictures: Sequence[Image]) -> dict[str, Tensor]:
-        """What CLIP sees in each sample's picture, or reads in its words: "vector" [N, D] and "grid" [N, width, tokens].
+        """What CLIP sees in each sample's picture, or reads in its words: "vector" [N, D], "grid" [N, width, tokens].
 
         What is the same is looked at once. Empty if the base is told of nothing.
         """
@@ -240,8 +251,9 @@ class PointEPipeline(Pipeline):
         seen = some.given.get(kind)
         return {name: torch.zeros(len(some), *shape, device=self.device) if seen is None else seen}
 
-    def _draw(self, some: Request, on_step: OnStageStep) -> Tensor:
-        """Clouds [N, points, 6]."""
+    def _draw(self, some: Request, pictures: Sequence[Image], on_step: OnStageStep) -> Tensor:
+        """Clouds [N, points, 6] of samples' pictures or, if there are none, their prompts."""
+        some = replace(some, given=self._seen(some.prompts, pictures))
         first, second = self._stages(some.how)
         draw = normal_draws(some.generators, (6, self.base.config["n_ctx"]), self.device)
         told = self._told(self.base, some)
@@ -269,13 +281,6 @@ class PointEPipeline(Pipeline):
             stages.append(Stage(schedule, how[steps], (low, high), sampler, churn, how[scale], within))
         return stages[0], stages[1]
 
-    def _output(
-        self, points: Tensor, settings: list[dict[str, str]], pictures: list[Image], grid_size: int | None
-    ) -> ShapeOutput:
-        clouds = [PointCloud.from_tensor(cloud) for cloud in points.cpu()]
-        meshes = grid_size and [make_mesh(self.surface, cloud, grid_size) for cloud in clouds]
-        return ShapeOutput(clouds, meshes or None, pictures or None, settings)
-
 
 def _check_parts(base, upsampler, clip, tokenizer) -> None:
     if isinstance(base, PointUpsampler):
@@ -294,6 +299,6 @@ def _check_parts(base, upsampler, clip, tokenizer) -> None:
         gives = clip.config["embed_dim" if kind == "vector" else "vision_width"]
         if network.config["clip_width"] != gives or (kind == "grid" and not clip.config["vision_patch_size"]):
             raise ValueError(
-                f"the {name} reads a {kind} of {network.config['clip_width']} channels, and the CLIP given makes {gives}; "
-                "give the CLIP that it was trained with"
+                f"the {name} reads a {kind} of {network.config['clip_width']} channels, and the CLIP given makes "
+                f"{gives}; give the CLIP that it was trained with"
             )

@@ -67,8 +67,12 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
 
 
 def check_preset(name: str | None, family: str | None = None) -> None:
-    """Raises ValueError unless it is None or the name of a preset: of "glide", "unclip" or "point-e", or None: of any."""
-    known = [preset for each in PRESETS if family in (None, each) for preset in PRESETS[each]]
+    """Raises ValueError unless it is None or the name of a preset.
+
+    family: "glide", "unclip" or "point-e"; None: of pictures, whichever way they are drawn.
+    """
+    families = ("glide", "unclip") if family is None else (family,)
+    known = list(dict.fromkeys(preset for each in families for preset in PRESETS[each]))
     if name is not None and name not in known:
         raise ValueError(
             f"unknown preset {name!r}{nearest(str(name), known)}; known are {', '.join(known)}, "

@@ -20,7 +20,8 @@ def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
 
     They keep their format (float16, say), lie on the CPU and are mapped from the file where its layout allows it, so
     that only what is used is read. A state dict inside a training checkpoint ("state_dict" or "model_state_dict") is
-    taken out of it, and the "module." that data-parallel training puts before each name is taken off. The names of a tuple are "0", "1", ….
+    taken out of it, and the "module." that data-parallel training puts before each name is taken off. The names of a
+    tuple are "0", "1", ….
     Raises FileNotFoundError, ValueError for a file that is no checkpoint, and what torch, safetensors, zipfile or
     pickle raise for one that is damaged or holds anything but weights: what it asks to be run is not run.
     """
