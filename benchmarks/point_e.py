@@ -4,10 +4,10 @@
 
 base40M makes 1,024 points, `upsample` adds 3,072; weights are made by formula, and a picture's grid is noise, so that
 nothing is downloaded. The original runs beside ours, in float32, where `point_e` can be imported (a clone of
-openai/point-e on PYTHONPATH; its CLIP is left out, as the grid is given). Its preset takes 127 guided evaluations of each
-network, of which one is timed; our default preset is run as a whole. The mesh is that of a torus, with the surface model
-fitted to it for a moment, as there is no shape in weights by formula; the original evaluates every point of its grid, in
-batches of 4,096, of which one is timed.
+openai/point-e on PYTHONPATH; its CLIP is left out, as the grid is given). Its preset takes 127 guided evaluations of
+each network, of which one is timed; our default preset is run as a whole. The mesh is that of a torus, with the surface
+model fitted to it for a moment, as there is no shape in weights by formula; the original evaluates every point of its
+grid, in batches of 4,096, of which one is timed.
 """
 
 import argparse
@@ -30,8 +30,7 @@ from maquette.point_e import (
     make_mesh,
     sample_points,
 )
-from rich.console import Console
-from rich.table import Table
+from maquette.point_e.sampling import nothing
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "goldens"))
 from formula import formula_tensor
@@ -51,9 +50,10 @@ def network(kind):
     return net
 
 
-def seconds(step, repeats):
-    """The fastest of `repeats` runs after one to warm up, and what the last one gave."""
-    step()
+def seconds(step, repeats, warm=True):
+    """The fastest of `repeats` runs, after one to warm up or not, and what the last one gave."""
+    if warm:
+        step()
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
@@ -94,20 +94,25 @@ def original(name, weights):
     return model
 
 
+def both_halves(net, x, timesteps, given):
+    """A guided evaluation as `sample_points` does it: what is told of nothing has few tokens."""
+    seen = {key: value[:1] for key, value in given.items()}
+    told = [(net.encode_conditions(**seen), None), nothing(net, seen)]
+    return lambda: torch.cat([net(x[:1], timesteps[:1], conditions=c, counts=n) for c, n in told])
+
+
 def evaluation(name, kind, points, repeats):
-    """Of one guided evaluation the original's seconds, ours in float32 and bfloat16, and its error; and the network."""
+    """Of a guided evaluation the original's seconds, ours in float32 and bfloat16; that one's error; and the network."""
     net = network(kind)
     x, timesteps, given = inputs(points, kind is PointUpsampler)
     theirs = original(name, net.state_dict())
     told = {"embeddings" if key == "grid" else key: value for key, value in given.items()}
-    reference = theirs and seconds(lambda: theirs(x, timesteps, **told), repeats)
+    reference = theirs and seconds(lambda: theirs(x, timesteps, **told), repeats, warm=False)
     half = prepare(deepcopy(net).to(torch.bfloat16))
-    conditions, halved = net.encode_conditions(**given), half.encode_conditions(**given)
-    single = seconds(lambda: net(x, timesteps, conditions=conditions), repeats)
-    ours = seconds(lambda: half(x, timesteps, conditions=halved), repeats)
+    single, ours = (seconds(both_halves(each, x, timesteps, given), repeats) for each in (net, half))
     exact = single[1] if reference is None else reference[1]
     error = (ours[1] - exact).abs().max() / exact.abs().max()
-    return (reference and reference[0], single[0], ours[0], error.item()), half
+    return (reference and reference[0], single[0], ours[0]), error.item(), half
 
 
 def whole_cloud(halves):
@@ -193,34 +198,40 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--grid", type=int, default=128)
+    parser.add_argument("--mesh-only", action="store_true")
     options = parser.parse_args()
-    table = Table("", "original float32", "ours float32", "ours bfloat16", "original / ours", "error")
-    with torch.inference_mode():
-        rows, halves = {}, {}
-        for name, kind, points in (
-            ("base40M", PointDiffusionTransformer, 1024),
-            ("upsample", PointUpsampler, 3072),
-        ):
-            rows[name], halves[name] = evaluation(name, kind, points, options.repeats)
-        for name, row in rows.items():
-            _row(table, f"{name}, one guided evaluation", *row)
-        theirs, single, ours = (
-            None if row[0] is None else EVALUATIONS * sum(row)
-            for row in list(zip(*rows.values(), strict=True))[:3]
-        )
-        _row(table, "a cloud, preset original", theirs, single, ours, max(row[3] for row in rows.values()))
-        _row(table, "a cloud, default preset", theirs, None, whole_cloud(halves), None)
+    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, seconds:")
+    print(LINE.format("", "original float32", "ours float32", "ours bfloat16", "original / ours"))
+    if not options.mesh_only:
+        clouds(options.repeats)
     reference, taken, away = meshing(options.grid, options.repeats)
-    _row(table, f"a mesh, grid {options.grid}", reference, None, taken, None)
-    Console().print(f"{torch.get_num_threads()} threads, torch {torch.__version__}", table)
-    print("error of an evaluation: the largest, in parts of the largest number")
+    row(f"a mesh, grid {options.grid}", reference, None, taken)
     print(f"mesh: vertices in bfloat16 lie at most {away:.2f} voxels from those in float32")
 
 
-def _row(table, name, theirs, single, ours, error):
-    cells = [f"{t:.2f} s" if t is not None else "-" for t in (theirs, single, ours)]
-    times = "-" if theirs is None else f"{theirs / ours:.1f}x"
-    table.add_row(name, *cells, times, "-" if error is None else f"{error:.4f}")
+@torch.inference_mode()
+def clouds(repeats):
+    rows, errors, halves = [], [], {}
+    for name, kind, points in (
+        ("base40M", PointDiffusionTransformer, 1024),
+        ("upsample", PointUpsampler, 3072),
+    ):
+        times, error, halves[name] = evaluation(name, kind, points, repeats)
+        row(f"{name}, one guided evaluation", *times)
+        rows.append(times)
+        errors.append(f"{name} {error:.4f}")
+    whole = [None if column[0] is None else EVALUATIONS * sum(column) for column in zip(*rows, strict=True)]
+    row("a cloud, preset original", *whole)
+    row("a cloud, default preset", whole[0], None, whole_cloud(halves))
+    print(f"error in bfloat16, the largest in parts of the largest number: {', '.join(errors)}")
+
+
+LINE = "{:32} {:>16} {:>14} {:>14} {:>16}"
+
+
+def row(name, theirs, single, ours):
+    cells = [f"{t:.2f}" if t is not None else "-" for t in (theirs, single, ours)]
+    print(LINE.format(name, *cells, "-" if theirs is None else f"{theirs / ours:.1f}x"), flush=True)
 
 
 if __name__ == "__main__":

@@ -115,20 +115,35 @@ def _denoiser(net: PointDiffusionTransformer, stage: Stage, given: dict[str, Ten
     """The network told what is given, once for the whole run, and guided as the stage says; called with sigmas."""
     alphas_cumprod = np.cumprod(1 - betas(stage.schedule, TRAINING_STEPS))
 
-    def told(conditions: Tensor | None) -> Denoiser:
-        return clipped(from_epsilon(partial(net, conditions=conditions), alphas_cumprod))
+    def told(conditions: Tensor | None, counts: Tensor | None = None) -> Denoiser:
+        return clipped(from_epsilon(partial(net, conditions=conditions, counts=counts), alphas_cumprod))
 
     if not given or stage.guidance_scale in (0, 1):
         return at_sigmas(told(net.encode_conditions(**given)), alphas_cumprod)
-    both = net.encode_conditions(
-        **{name: torch.cat([value, torch.zeros_like(value)]) for name, value in given.items()}
-    )
-    assert both is not None
     scale = stage.guidance_scale
     if stage.guidance_interval is not None:
         scale = scale_between(scale, *stage.guidance_interval, alphas_cumprod)
-    alone = both[: len(both) // 2]
-    return at_sigmas(guided(told(both), scale, conditional=told(alone)), alphas_cumprod)
+    conditional, unconditional = told(net.encode_conditions(**given)), told(*nothing(net, given))
+
+    def both(x: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor | None]:
+        halves = zip((conditional, unconditional), x.chunk(2), timesteps.chunk(2), strict=True)
+        return torch.cat([denoise(*half)[0] for denoise, *half in halves]), None
+
+    return at_sigmas(guided(both, scale, conditional, unconditional), alphas_cumprod)
+
+
+def nothing(net: PointDiffusionTransformer, given: dict[str, Tensor]) -> tuple[Tensor | None, Tensor]:
+    """The conditions of arguments like these that are 0, and their counts, as the network's `forward` takes them.
+
+    All tokens of a zero grid are alike, and so are those of a zero cloud: one stands for all of them, which takes the
+    published upsampler's half of a guided evaluation from 4,353 tokens to 3,075.
+    """
+    short = {
+        name: torch.zeros_like(value[:, :, :1] if value.dim() == 3 else value)
+        for name, value in given.items()
+    }
+    counts = [value.shape[2] if value.dim() == 3 else 1 for value in given.values()]
+    return net.encode_conditions(**short), torch.tensor(counts, dtype=torch.float32)
 
 
 def as_clouds(points: Tensor) -> Tensor:
