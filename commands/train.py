@@ -10,6 +10,7 @@ from .interrupt import clean_up_on_interrupt
 STAGES = (
     "clip", "glide", "glide-upsampler", "glide-noised-clip",
     "unclip-prior", "unclip-autoregressive-prior", "unclip-decoder", "unclip-upsampler",
+    "point-e", "point-e-upsampler",
 )  # fmt: skip
 
 
@@ -40,6 +41,10 @@ def train(
         from ..unclip.training.decoder_stage import DecoderStage as Stage
     elif stage == "unclip-upsampler":
         from ..unclip.training.upsampler_stage import LargeUpsamplerStage as Stage
+    elif stage == "point-e":
+        from ..point_e.training.base_stage import PointStage as Stage
+    elif stage == "point-e-upsampler":
+        from ..point_e.training.upsampler_stage import PointUpsamplerStage as Stage
     else:
         from ..diffusion.training.stage import GlideStage as Stage
     from ..training import train as train_stage

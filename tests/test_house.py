@@ -15,7 +15,17 @@ ROOT = Path(__file__).parents[1]
 # What each room may import; a stage's training, train.py or training/, may import training and toybox as well.
 MAY_IMPORT = {
     "maquette": {"commands", "pipelines", "search", "clip"},
-    "commands": {"pipelines", "search", "unclip", "diffusion", "clip", "weights", "training", "toybox"},
+    "commands": {
+        "pipelines",
+        "search",
+        "point_e",
+        "unclip",
+        "diffusion",
+        "clip",
+        "weights",
+        "training",
+        "toybox",
+    },
     "pipelines": {"point_e", "unclip", "diffusion", "clip", "layers", "weights", "toybox"},
     "search": {"clip", "weights"},
     "point_e": {"diffusion", "clip", "layers", "weights", "toybox"},

@@ -25,9 +25,9 @@ NOT_SEEN = 3  # channels of the input that come before those of the picture to i
 TOKENIZERS = {"GlideTokenizer": GlideTokenizer, "ClipTokenizer": ClipTokenizer}
 
 
-def part_folder(model: str, part: str) -> Path:
-    """Where a part of a text-to-image model lies. Raises what find_model raises, ValueError if it has no such part."""
-    folder = find_model(model, "text-to-image")
+def part_folder(model: str, part: str, task: str = "text-to-image") -> Path:
+    """Where a part of a model for `task` lies. Raises what find_model raises, ValueError if it has no such part."""
+    folder = find_model(model, task)
     index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
     entry = index.get(part)
     if not entry or entry[1] is None:

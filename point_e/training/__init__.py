@@ -1,0 +1,1 @@
+"""Training of Point-E: a base network, an upsampler, and what they are told."""

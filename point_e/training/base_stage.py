@@ -1,0 +1,163 @@
+"""Point-E's base network as a stage of training: noisy clouds and their conditions go in, the hybrid loss comes out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import torch
+from einops import rearrange
+from PIL import Image
+from pydantic import BaseModel, Field, NonNegativeInt
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from ...diffusion.loss import HybridLoss
+from ...diffusion.sampling import normal_draws, seeded_generators
+from ...diffusion.training.start import check_layout, part_folder
+from ...toybox import make_scene, render
+from ...toybox.sheet import contact_sheet
+from ...training import Shards, TrainConfig
+from ...weights.load_saved import load_saved
+from ...weights.model_folder import extend_model_folder, find_model, write_model_folder
+from ..sampling import TRAINING_STEPS, Stage, as_clouds, sample_points
+from ..transformer import PointDiffusionTransformer
+from .clouds import drawn, random_points, read_cloud, scaled
+from .conditions import PointConditions
+
+PIPELINE, TASK = "PointEPipeline", "text-to-3d"
+FREE = ("n_ctx", "cond_ctx")  # what a recipe may say otherwise than the network that it goes on from
+SHEET_SCENES, SHEET_SIDE, SHEET_STEPS, SHEET_SCALE = 6, 96, 16, 2.0
+
+
+class PointTraining(BaseModel, title="stage: of a recipe for clouds", extra="forbid", frozen=True):
+    """How a network of points is trained.
+
+    clip: what ClipModel.from_pretrained takes: the network learns clouds from that CLIP's grids or vectors of pictures,
+    as its `conditioning` is; text_share: the share of samples that it learns from the caption in place of the picture,
+    from its vector or its states (1: it needs no pictures); drop: the share whose condition is left out;
+    points: how many of a cloud's points a step sees (0: n_ctx). Points have no order and any number of them makes a
+    cloud, so that few teach many times as fast, and a last part of the training with all of them does the rest;
+    base: the name or folder of a Point-E model that it is saved into, beside its other parts;
+    start_from: the name or folder of a model to go on from, of the same layout;
+    schedule: the noise schedule; snr_clamp: [low, high], see HybridLoss.
+    """
+
+    clip: str = "mini"
+    text_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    drop: Annotated[float, Field(ge=0, le=1)] = 0.1
+    points: NonNegativeInt = 0
+    base: str | None = None
+    start_from: str | None = None
+    schedule: str = "squaredcos_cap_v2"
+    snr_clamp: tuple[float, float] | None = None
+
+
+class PointStage:
+    """Trains PointDiffusionTransformer on clouds. Source: Point-E (Nichol et al. 2022), sections 4.2 and 4.3.
+
+    The recipe's `model:` holds the network's arguments without clip_width, its `stage:` what PointTraining says. Samples
+    have a cloud, see `read_cloud`, and as the network is conditioned a picture and a caption. Raises what these raise.
+    """
+
+    part: ClassVar[str] = "base"  # of a model folder
+    network: ClassVar[type[PointDiffusionTransformer]] = PointDiffusionTransformer
+    settings_of: ClassVar[type[PointTraining]] = PointTraining
+
+    def __init__(self, config: TrainConfig):
+        self.settings: Any = self.settings_of.model_validate(config.stage)
+        if self.settings.base:
+            find_model(self.settings.base, TASK)
+        torch.manual_seed(config.seed)
+        kind = config.model.get("conditioning", "grid")
+        self.conditions = PointConditions(kind, self.settings.clip, self.settings.text_share)
+        self.frozen = [self.conditions.clip.encoder] if self.conditions.clip else []
+        self.model = self._network(config.model)
+        self.points = self.settings.points or self.model.config.n_ctx
+        self.hybrid = HybridLoss(self.settings.schedule, TRAINING_STEPS, self.settings.snr_clamp)
+        self.flops_per_sample = 3 * self._forward_flops()
+
+    def begin(self, shards: Shards) -> None:
+        """See PointConditions.check."""
+        self.conditions.check(shards)
+
+    def prepare(self, sample: dict[str, Any]) -> dict[str, Any]:
+        """See `read_cloud` and PointConditions."""
+        return {"cloud": read_cloud(sample), **self.conditions.prepare(sample)}
+
+    def loss(self, model, batch, generator):
+        """The mean hybrid loss of a batch, and its two parts."""
+        told = {name: value for name, value in batch.items() if name not in ("cloud", "__key__")}
+        x0, given = self.targets(batch["cloud"], generator)
+        given |= self.conditions.arguments(told, generator, self.settings.drop)
+        n, device = len(x0), x0.device
+        timesteps = torch.randint(self.hybrid.steps, (n,), generator=generator).to(device)
+        noise = torch.randn(x0.shape, generator=generator).to(device)
+        x = self.hybrid.add_noise(x0, timesteps, noise)
+        error, bound = self.hybrid(model(x, timesteps, **given).float(), x0, x, timesteps, noise)
+        weighted = error * self.hybrid.weight(timesteps)
+        return (weighted + bound).mean(), {"squared_error": error.mean(), "bound": bound.mean()}
+
+    def targets(self, clouds: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """Clouds [N, points, 6] -> what is learned of them, [N, 6, points] as networks see it, and what is given."""
+        return scaled(random_points(clouds, self.points, generator)), {}
+
+    @torch.no_grad()
+    def samples(self, model):
+        """Of Toybox scenes that it was not trained on: the picture, the clouds made of it and of its caption, the true one.
+
+        Only those rows that the network is conditioned on.
+        """
+        scenes = [make_scene("val", number) for number in range(SHEET_SCENES)]
+        pictures = [render(scene, size=SHEET_SIDE) for scene in scenes]
+        true = [scene.cloud() for scene in scenes]
+        rows = [*pictures]
+        given = []
+        if self.conditions.clip and self.settings.text_share < 1:
+            given.append(self.conditions.of_pictures([Image.fromarray(picture) for picture in pictures]))
+        if self.conditions.clip and self.settings.text_share:
+            given.append(self.conditions.of_texts([scene.caption for scene in scenes]))
+        for arguments in given or [{}]:
+            made = self._sampled(model, torch.stack([torch.from_numpy(cloud) for cloud in true]), arguments)
+            rows += [drawn(cloud, SHEET_SIDE) for cloud in made.cpu().numpy()]
+        rows += [drawn(cloud, SHEET_SIDE) for cloud in true]
+        return contact_sheet(rows, columns=SHEET_SCENES)
+
+    def save(self, model, folder: Path) -> None:
+        """Write the network, with its CLIP or into its base, as `maquette.pipeline` reads them."""
+        settings = {f"{self.part}_schedule": self.settings.schedule}
+        if self.settings.base:
+            base = find_model(self.settings.base, TASK)
+            extend_model_folder(base, folder, {self.part: model}, settings)
+        else:
+            write_model_folder(folder, PIPELINE, {self.part: model, **self.conditions.parts()}, settings)
+
+    def _sampled(self, model, clouds: Tensor, arguments: dict[str, Tensor]) -> Tensor:
+        """Clouds [N, points, 6] made of what is known about true ones."""
+        device = next(model.parameters()).device
+        points, given = self.targets(clouds.to(device), torch.Generator().manual_seed(0))
+        scale = 1.0 if given else SHEET_SCALE
+        stage = Stage(self.settings.schedule, SHEET_STEPS, guidance_scale=scale)
+        draw = normal_draws(seeded_generators(0, len(clouds)), points.shape[1:], device)
+        return as_clouds(sample_points(model, stage, draw, **arguments, **given))
+
+    def _network(self, layout: dict[str, Any]) -> PointDiffusionTransformer:
+        layout = {**layout, **self.conditions.layout()}
+        start = self.settings.start_from
+        if not start:
+            return self.network(**layout)
+        trained = load_saved(self.network, part_folder(start, self.part, TASK), torch.float32)
+        had: dict[str, Any] = {key: value for key, value in trained.config.items() if not key.startswith("_")}
+        check_layout(start, had, layout, FREE)
+        model = self.network(**{**had, **layout})
+        model.load_state_dict(trained.state_dict())
+        return model
+
+    @torch.no_grad()
+    def _forward_flops(self) -> int:
+        x0, given = self.targets(torch.zeros(1, 4096, 6), torch.Generator())
+        if self.conditions.clip:
+            given |= self.conditions.of_texts([""])
+        with FlopCounterMode(display=False) as counter:
+            self.model(x0, torch.zeros(1), **given)
+        return counter.get_total_flops()

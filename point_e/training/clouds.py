@@ -1,0 +1,69 @@
+"""Clouds of training samples as networks see them, and drawn for an eye."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from ..transformer import CHANNEL_BIASES, CHANNEL_SCALES
+
+POINTS = 4096  # of a sample's cloud
+WINDOW = 1.6  # of the scene, seen in a drawing
+DOT = 1 / 48  # of its side
+
+
+def read_cloud(sample: dict[str, Any]) -> np.ndarray:
+    """A raw sample's `npy`, any format [4096 or more, 6], xyz in -0.5…0.5 and rgb in 0…1 -> float32 [4096, 6].
+
+    Of more points every so manieth is taken. Raises ValueError for other clouds, and what numpy raises for no array.
+    """
+    if "npy" not in sample:
+        raise ValueError("it has no npy, a cloud; `maquette toybox --clouds` writes some")
+    cloud = np.load(io.BytesIO(sample["npy"]), allow_pickle=False)
+    if cloud.ndim != 2 or cloud.shape[1] != 6 or len(cloud) < POINTS:
+        raise ValueError(f"its cloud has shape {list(cloud.shape)}; expected [{POINTS} or more, 6]")
+    cloud = cloud[np.linspace(0, len(cloud) - 1, POINTS).round().astype(int)].astype(np.float32)
+    if not (np.abs(cloud[:, :3]) <= 0.51).all() or not ((cloud[:, 3:] >= 0) & (cloud[:, 3:] <= 1)).all():
+        raise ValueError("its cloud does not lie in -0.5…0.5 with colours in 0…1; scale it")
+    return cloud
+
+
+def random_points(clouds: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """`count` random points of each of clouds [N, points, 6], as points [N, 6, count]: rgb in 0…255.
+
+    Raises ValueError for more than there are.
+    """
+    if count > clouds.shape[1]:
+        raise ValueError(f"a step is to see {count} points, but clouds have {clouds.shape[1]}; lower points")
+    order = torch.rand(clouds.shape[:2], generator=generator).argsort(dim=1)[:, :count].to(clouds.device)
+    chosen = torch.take_along_dim(clouds, order[..., None], dim=1)
+    chosen = torch.cat([chosen[..., :3], 255 * chosen[..., 3:]], dim=-1)
+    return rearrange(chosen, "n points c -> n c points")
+
+
+def scaled(points: Tensor) -> Tensor:
+    """Points [N, 6, points], rgb in 0…255, in the networks' own scale, about -1…1."""
+    scales, biases = (rearrange(points.new_tensor(c), "c -> c 1") for c in (CHANNEL_SCALES, CHANNEL_BIASES))
+    return points * scales + biases
+
+
+def drawn(cloud: np.ndarray, side: int) -> np.ndarray:
+    """A cloud [points, 6] seen from the front, above and the right, uint8 [side, side, 3]: near points hide far ones."""
+    turn, tilt = np.deg2rad(35), np.deg2rad(25)
+    x, y, z = cloud[:, :3].T
+    right, away = x * np.cos(turn) + y * np.sin(turn), y * np.cos(turn) - x * np.sin(turn)
+    up, depth = z * np.cos(tilt) + away * np.sin(tilt), away * np.cos(tilt) - z * np.sin(tilt)
+    order, dot = np.argsort(-depth), np.arange(max(1, round(side * DOT)))
+    rows = ((0.5 - up[order] / WINDOW) * side).astype(int)[:, None, None] + dot[:, None]
+    columns = ((0.5 + right[order] / WINDOW) * side).astype(int)[:, None, None] + dot
+    picture = np.full((side, side, 3), 255, np.uint8)
+    paint = (cloud[order, None, None, 3:].clip(0, 1) * 255).round().astype(np.uint8)
+    picture[rows.clip(0, side - 1), columns.clip(0, side - 1)] = (
+        paint  # of one place the last, which is nearest
+    )
+    return picture

@@ -1,0 +1,41 @@
+"""Point-E's upsampler as a stage of training: it learns some of a cloud's points from others of them."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from pydantic import NonNegativeInt
+from torch import Tensor
+
+from ..transformer import PointDiffusionTransformer, PointUpsampler
+from .base_stage import PointStage, PointTraining
+from .clouds import random_points, scaled
+
+
+class PointUpsamplerTraining(PointTraining, title="stage: of a recipe for more points", frozen=True):
+    """How PointUpsampler is trained: as PointTraining says, and
+
+    points: how many points a step adds (0: n_ctx); low_res_points: and to how many (0: cond_ctx).
+    """
+
+    schedule: str = "linear"
+    low_res_points: NonNegativeInt = 0
+
+
+class PointUpsamplerStage(PointStage):
+    """Trains PointUpsampler: random points of a cloud are given, random others learned. Source: Point-E, section 4.4.
+
+    The recipe is as PointStage's. Raises as PointStage, and ValueError for more points than clouds have.
+    """
+
+    part: ClassVar[str] = "upsampler"
+    network: ClassVar[type[PointDiffusionTransformer]] = PointUpsampler
+    settings_of: ClassVar[type[PointTraining]] = PointUpsamplerTraining
+
+    def targets(self, clouds: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """As PointStage, with `low_res`, the points that are given."""
+        low_res_points = self.settings.low_res_points or self.model.config["cond_ctx"]
+        points = random_points(clouds, low_res_points + self.points, generator)
+        low_res, added = points.split([low_res_points, self.points], dim=2)
+        return scaled(added), {"low_res": low_res}
