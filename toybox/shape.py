@@ -107,7 +107,7 @@ def cloud(body: Body, points: int) -> np.ndarray:
     if not 1 <= points <= MOST_POINTS:
         raise ValueError(f"a cloud of {points} points: expected 1 to {MOST_POINTS:,}")
     _centre(body)
-    rays = Tracer(body)
+    rays = Tracer(body.vertices, body.faces)
     skin = _skin(body)
 
     def visible(count: int) -> tuple[np.ndarray, np.ndarray]:
