@@ -21,6 +21,9 @@ def toybox(
         int | None, typer.Option(help="Leave out scenes of another number of things, 1 or 2.")
     ] = None,
     clouds: Annotated[bool, typer.Option("--clouds", help="Also sample each scene's point cloud.")] = False,
+    distances: Annotated[
+        bool, typer.Option("--distances", help="Also write how far places lie from each scene's surface.")
+    ] = False,
 ) -> None:
     """Write scenes of the toy world as training data, or look at them."""
     if sheet is not None and out is None:
@@ -39,7 +42,9 @@ def toybox(
         clean_up_on_interrupt()
         if things not in (None, 1, 2):
             raise ValueError(f"scenes have 1 or 2 things, not {things}")
-        written = write_shards(split, count, out, size=size, clouds=clouds, things=things)
+        written = write_shards(
+            split, count, out, size=size, clouds=clouds, things=things, distances=distances
+        )
         typer.echo(f"{len(written)} shards in {out.resolve()}")
     else:
         raise ValueError(

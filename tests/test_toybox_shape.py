@@ -67,3 +67,13 @@ def test_the_inside_of_a_mug_can_be_seen():
     axis = np.median(mug[:, :2], axis=0)
     inner = np.linalg.norm(mug[:, :2] - axis, axis=1) < 0.1
     assert ((mug[inner, 2] > mug[:, 2].min() + 0.02) & (mug[inner, 2] < mug[:, 2].min() + 0.12)).any()
+
+
+def test_distances_are_signed_and_measured_from_a_thin_shell():
+    ball = lone("ball")
+    radius = np.linalg.norm(ball.cloud(512)[:, :3], axis=1).mean()
+    found = ball.distances(600)
+    assert found.shape == (600, 4) and found.dtype == np.float32
+    true = np.linalg.norm(found[:, :3], axis=1) - radius
+    assert np.quantile(np.abs(found[:, 3] - (true - 0.006)), 0.99) < 0.002  # it has corners
+    assert (lone("boat").distances(600)[:, 3] < 0).sum() > 20

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import trimesh
+from scipy.spatial import KDTree
 
 from .colours import to_srgb
 from .rays import CLEAR, Tracer, cross, dot, sphere_points
@@ -19,6 +20,16 @@ PROBE = 512
 """Places that are looked at first, to learn how much of the surface is hidden."""
 SIGHT_LINES = 24
 """Directions in which a point looks for the open; it is inside when all of them end at a surface."""
+ALL_ROUND = 192
+"""As many in which a place anywhere does: from the bottom of a bottle few of them lead out."""
+SKIN_POINTS, CANDIDATES = 8192, 4
+"""Of a surface, to find the triangles that are near a place; and of how many of the nearest the distance is taken."""
+NEAR = (0.01, 0.08)
+"""How far from the surface the places near it lie, smallest and largest deviation, in scene units."""
+SHELL = 0.006
+"""Surfaces are this thick to either side, in scene units, so that open sheets have an inside as well."""
+SEARCHED = 0.51
+"""Half the side of the cube that the others lie in."""
 GOLDEN = (0.7548776662466927, 0.5698402909980532)
 """Steps of the R2 sequence, which fills the square evenly (Martin Roberts, 2018)."""
 
@@ -101,24 +112,58 @@ def _outside(rays: Tracer, positions: np.ndarray, normals: np.ndarray) -> np.nda
     return seen
 
 
+def _enclosed(rays: Tracer, places: np.ndarray) -> np.ndarray:
+    """Whether all ways from places [3, N] end at a surface, bool [N]."""
+    directions = sphere_points(ALL_ROUND)
+    left = np.arange(places.shape[1])
+    for index in np.random.default_rng(0).permutation(ALL_ROUND):
+        along = np.broadcast_to(directions[:, index, None], (3, len(left)))
+        left = left[rays.unblocked(places[:, left], along) == 0]
+    enclosed = np.zeros(places.shape[1], bool)
+    enclosed[left] = True
+    return enclosed
+
+
+def distances(body: Body, count: int, rng: np.random.Generator) -> np.ndarray:
+    """See `Scene.distances`."""
+    skin, faces = _visible(body, SKIN_POINTS)
+    near = skin[rng.integers(len(skin), size=count - count // 3)]
+    spread = np.geomspace(*NEAR, len(near))[:, None]
+    anywhere = rng.uniform(-SEARCHED, SEARCHED, (count // 3, 3))
+    places = np.concatenate([near + spread * rng.normal(size=near.shape), anywhere])
+    places = places.clip(-SEARCHED, SEARCHED).astype(np.float32)
+    _, nearest = KDTree(skin).query(places, CANDIDATES)
+    triangles = body.vertices[body.faces[faces[nearest.ravel()]]]
+    there = trimesh.triangles.closest_point(triangles, places.repeat(CANDIDATES, axis=0))
+    far = np.linalg.norm(there.reshape(-1, CANDIDATES, 3) - places[:, None], axis=2).min(axis=1)
+    far = np.where(_enclosed(Tracer(body), places.T), -far, far) - SHELL
+    return np.concatenate([places, far[:, None]], axis=1).astype(np.float32)
+
+
 def cloud(body: Body, points: int) -> np.ndarray:
     """See `Scene.cloud`."""
     points = operator.index(points)
     if not 1 <= points <= MOST_POINTS:
         raise ValueError(f"a cloud of {points} points: expected 1 to {MOST_POINTS:,}")
+    places, faces = _visible(body, points)
+    return np.concatenate([places, to_srgb(body.albedo[faces])], 1).astype(np.float32)
+
+
+def _visible(body: Body, points: int) -> tuple[np.ndarray, np.ndarray]:
+    """Places [points, 3] spread evenly over all surface that can be seen from outside, and their faces [points]."""
     _centre(body)
     rays = Tracer(body.vertices, body.faces)
     skin = _skin(body)
 
     def visible(count: int) -> tuple[np.ndarray, np.ndarray]:
-        places, face = _spread(skin, count)
-        seen = _outside(rays, places, skin.normals[:, face])
-        return places[:, seen].T, body.albedo[face[seen]]
+        places, faces = _spread(skin, count)
+        seen = _outside(rays, places, skin.normals[:, faces])
+        return places[:, seen].T, faces[seen]
 
     count = int(points * PROBE / len(visible(PROBE)[0]) * 1.04) + 16
-    places, paint = visible(count)
+    places, faces = visible(count)
     while len(places) < points:
         count = int(count * 1.1)
-        places, paint = visible(count)
+        places, faces = visible(count)
     keep = np.linspace(0, len(places) - 1, points).round().astype(int)
-    return np.concatenate([places[keep], to_srgb(paint[keep])], 1).astype(np.float32)
+    return places[keep], faces[keep]

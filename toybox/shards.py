@@ -27,6 +27,7 @@ from .renderer import render
 from .scenes import make_scene, true_captions
 
 SCENES_PER_SHARD = 1000
+EXTRAS = {"clouds": "npy", "distances": "distances.npy"}
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Shard:
     size: int
     clouds: bool
     things: int | None = None
+    distances: bool = False
 
     @cached_property
     def scenes(self) -> Sequence[int]:
@@ -58,15 +60,15 @@ class Shard:
         return {"txt": scene.caption.encode(), "captions.txt": captions.encode(), "json": attributes.encode()}
 
     def sample(self, index: int) -> dict[str, bytes]:
-        """A whole sample: `png`, `txt`, `captions.txt`, `json` and, with clouds, `npy` (float16)."""
+        """A whole sample: `png`, `txt`, `captions.txt`, `json` and, if asked for, `npy`, `distances.npy` (float16)."""
         scene = make_scene(self.split, index)
         png = io.BytesIO()
         Image.fromarray(render(scene, size=self.size)).save(png, format="png", compress_level=1)
         files = {"png": png.getvalue(), **self.words(index)}
         if self.clouds:
-            cloud = io.BytesIO()
-            np.save(cloud, scene.cloud().astype(np.float16))
-            files["npy"] = cloud.getvalue()
+            files[EXTRAS["clouds"]] = _in_half(scene.cloud())
+        if self.distances:
+            files[EXTRAS["distances"]] = _in_half(scene.distances())
         return files
 
     def is_written(self) -> bool:
@@ -80,7 +82,8 @@ class Shard:
             return False
         found = Shards([self.path])
         sample = found[0]
-        kinds = {"png", "txt", "captions.txt", "json"} | ({"npy"} if self.clouds else set())
+        extras = [name for name in EXTRAS if getattr(self, name)]
+        kinds = {"png", "txt", "captions.txt", "json", *(EXTRAS[name] for name in extras)}
         keys = [each.key for each in found.samples]
         expected = [f"{self.split}-{index:08d}" for index in self.scenes]
         if self.things is None:  # a shard of more scenes will do
@@ -92,9 +95,16 @@ class Shard:
         if not same:
             raise FileExistsError(
                 f"{self.path} does not hold {self.split} scenes from {self.first} on at {self.size} px"
-                f"{' with clouds' if self.clouds else ''}; give another output folder or delete its shards."
+                f"{''.join(f' with {name}' for name in extras)}; give another output folder or delete its shards."
             )
         return len(found) >= len(self.scenes)
+
+
+def _in_half(values: np.ndarray) -> bytes:
+    """A file of the numbers in float16."""
+    file = io.BytesIO()
+    np.save(file, values.astype(np.float16))
+    return file.getvalue()
 
 
 def write_shards(
@@ -106,12 +116,14 @@ def write_shards(
     workers: int | None = None,
     start: int = 0,
     things: int | None = None,
+    distances: bool = False,
 ) -> list[Path]:
     """Write scenes `start` … `start + count - 1` of a split as `out/shard-00000.tar` …, 1,000 scenes each.
 
     A sample is `<key>.png` (RGB, `size` px), `<key>.txt` (caption), `<key>.captions.txt` (that and shorter ones, one
-    a line), `<key>.json` (attributes) and, with `clouds`, `<key>.npy` (float16 [4096, 6]). things: leave out scenes
-    that have not so many. Works on `workers` processes (default: one per core), shows a progress bar, keeps shards
+    a line), `<key>.json` (attributes) and, with `clouds`, `<key>.npy` (float16 [4096, 6]), with `distances`
+    `<key>.distances.npy` (float16 [4096, 4], see `Scene.distances`). things: leave out scenes that have not so many.
+    Works on `workers` processes (default: one per core), shows a progress bar, keeps shards
     that are already there, and leaves no part of a shard when stopped.
     Returns the paths of all shards. Raises ValueError, FileExistsError or another OSError before rendering.
     """
@@ -134,6 +146,7 @@ def write_shards(
             size=size,
             clouds=clouds,
             things=things,
+            distances=distances,
         )
         for number, first in enumerate(range(start, start + count, SCENES_PER_SHARD))
     ]

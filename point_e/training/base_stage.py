@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
+import numpy as np
 import torch
-from einops import rearrange
 from PIL import Image
 from pydantic import BaseModel, Field, NonNegativeInt
 from torch import Tensor
@@ -22,7 +23,7 @@ from ...weights.load_saved import load_saved
 from ...weights.model_folder import extend_model_folder, find_model, write_model_folder
 from ..sampling import TRAINING_STEPS, Stage, as_clouds, sample_points
 from ..transformer import PointDiffusionTransformer
-from .clouds import drawn, random_points, read_cloud, scaled
+from .clouds import POINTS, drawn, random_points, read_cloud, scaled
 from .conditions import PointConditions
 
 PIPELINE, TASK = "PointEPipeline", "text-to-3d"
@@ -56,8 +57,8 @@ class PointTraining(BaseModel, title="stage: of a recipe for clouds", extra="for
 class PointStage:
     """Trains PointDiffusionTransformer on clouds. Source: Point-E (Nichol et al. 2022), sections 4.2 and 4.3.
 
-    The recipe's `model:` holds the network's arguments without clip_width, its `stage:` what PointTraining says. Samples
-    have a cloud, see `read_cloud`, and as the network is conditioned a picture and a caption. Raises what these raise.
+    The recipe's `model:` holds the network's arguments without clip_width, its `stage:` what PointTraining says.
+    Samples have a cloud, see `read_cloud`, and as it is conditioned a picture and a caption. Raises what these raise.
     """
 
     part: ClassVar[str] = "base"  # of a model folder
@@ -69,10 +70,11 @@ class PointStage:
         if self.settings.base:
             find_model(self.settings.base, TASK)
         torch.manual_seed(config.seed)
-        kind = config.model.get("conditioning", "grid")
+        trained = self._trained()
+        kind = trained.config.conditioning if trained else config.model.get("conditioning", "grid")
         self.conditions = PointConditions(kind, self.settings.clip, self.settings.text_share)
         self.frozen = [self.conditions.clip.encoder] if self.conditions.clip else []
-        self.model = self._network(config.model)
+        self.model = self._network({**config.model, **self.conditions.layout()}, trained)
         self.points = self.settings.points or self.model.config.n_ctx
         self.hybrid = HybridLoss(self.settings.schedule, TRAINING_STEPS, self.settings.snr_clamp)
         self.flops_per_sample = 3 * self._forward_flops()
@@ -87,7 +89,7 @@ class PointStage:
 
     def loss(self, model, batch, generator):
         """The mean hybrid loss of a batch, and its two parts."""
-        told = {name: value for name, value in batch.items() if name not in ("cloud", "__key__")}
+        told = {name: value for name, value in batch.items() if name != "cloud"}
         x0, given = self.targets(batch["cloud"], generator)
         given |= self.conditions.arguments(told, generator, self.settings.drop)
         n, device = len(x0), x0.device
@@ -104,24 +106,20 @@ class PointStage:
 
     @torch.no_grad()
     def samples(self, model):
-        """Of Toybox scenes that it was not trained on: the picture, the clouds made of it and of its caption, the true one.
-
-        Only those rows that the network is conditioned on.
-        """
+        """Toybox scenes that it was not trained on, in rows: pictures, clouds made from what is told, true ones."""
         scenes = [make_scene("val", number) for number in range(SHEET_SCENES)]
         pictures = [render(scene, size=SHEET_SIDE) for scene in scenes]
         true = [scene.cloud() for scene in scenes]
-        rows = [*pictures]
         given = []
         if self.conditions.clip and self.settings.text_share < 1:
             given.append(self.conditions.of_pictures([Image.fromarray(picture) for picture in pictures]))
         if self.conditions.clip and self.settings.text_share:
             given.append(self.conditions.of_texts([scene.caption for scene in scenes]))
-        for arguments in given or [{}]:
-            made = self._sampled(model, torch.stack([torch.from_numpy(cloud) for cloud in true]), arguments)
-            rows += [drawn(cloud, SHEET_SIDE) for cloud in made.cpu().numpy()]
-        rows += [drawn(cloud, SHEET_SIDE) for cloud in true]
-        return contact_sheet(rows, columns=SHEET_SCENES)
+        made = [self._sampled(model, torch.from_numpy(np.stack(true)), each) for each in given or [{}]]
+        clouds = [*(cloud for some in made for cloud in some.cpu().numpy()), *true]
+        return contact_sheet(
+            [*pictures, *(drawn(cloud, SHEET_SIDE) for cloud in clouds)], columns=SHEET_SCENES
+        )
 
     def save(self, model, folder: Path) -> None:
         """Write the network, with its CLIP or into its base, as `maquette.pipeline` reads them."""
@@ -141,21 +139,25 @@ class PointStage:
         draw = normal_draws(seeded_generators(0, len(clouds)), points.shape[1:], device)
         return as_clouds(sample_points(model, stage, draw, **arguments, **given))
 
-    def _network(self, layout: dict[str, Any]) -> PointDiffusionTransformer:
-        layout = {**layout, **self.conditions.layout()}
+    def _trained(self) -> PointDiffusionTransformer | None:
+        """What to go on from."""
         start = self.settings.start_from
-        if not start:
+        return load_saved(self.network, part_folder(start, self.part, TASK), torch.float32) if start else None
+
+    def _network(
+        self, layout: dict[str, Any], trained: PointDiffusionTransformer | None
+    ) -> PointDiffusionTransformer:
+        if trained is None:
             return self.network(**layout)
-        trained = load_saved(self.network, part_folder(start, self.part, TASK), torch.float32)
-        had: dict[str, Any] = {key: value for key, value in trained.config.items() if not key.startswith("_")}
-        check_layout(start, had, layout, FREE)
+        had = {key: trained.config[key] for key in inspect.signature(self.network).parameters}
+        check_layout(self.settings.start_from, had, layout, FREE)
         model = self.network(**{**had, **layout})
         model.load_state_dict(trained.state_dict())
         return model
 
     @torch.no_grad()
     def _forward_flops(self) -> int:
-        x0, given = self.targets(torch.zeros(1, 4096, 6), torch.Generator())
+        x0, given = self.targets(torch.zeros(1, POINTS, 6), torch.Generator())
         if self.conditions.clip:
             given |= self.conditions.of_texts([""])
         with FlopCounterMode(display=False) as counter:

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..transformer import CHANNEL_BIASES, CHANNEL_SCALES
 
 POINTS = 4096  # of a sample's cloud
-WINDOW = 1.6  # of the scene, seen in a drawing
+WINDOW = 1.3  # of the scene, seen in a drawing
 DOT = 1 / 48  # of its side
 
 
@@ -33,17 +33,20 @@ def read_cloud(sample: dict[str, Any]) -> np.ndarray:
     return cloud
 
 
-def random_points(clouds: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """`count` random points of each of clouds [N, points, 6], as points [N, 6, count]: rgb in 0…255.
+def random_rows(values: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """`count` random rows of each of values [N, rows, C], as [N, C, count]; ValueError for more than there are."""
+    if count > values.shape[1]:
+        raise ValueError(
+            f"a step is to see {count} points, but a sample has {values.shape[1]}; ask for fewer"
+        )
+    order = torch.rand(values.shape[:2], generator=generator).argsort(dim=1)[:, :count].to(values.device)
+    return rearrange(torch.take_along_dim(values, order[..., None], dim=1), "n count c -> n c count")
 
-    Raises ValueError for more than there are.
-    """
-    if count > clouds.shape[1]:
-        raise ValueError(f"a step is to see {count} points, but clouds have {clouds.shape[1]}; lower points")
-    order = torch.rand(clouds.shape[:2], generator=generator).argsort(dim=1)[:, :count].to(clouds.device)
-    chosen = torch.take_along_dim(clouds, order[..., None], dim=1)
-    chosen = torch.cat([chosen[..., :3], 255 * chosen[..., 3:]], dim=-1)
-    return rearrange(chosen, "n points c -> n c points")
+
+def random_points(clouds: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """`random_rows` of clouds [N, points, 6] as points [N, 6, count]: rgb in 0…255."""
+    xyz, rgb = random_rows(clouds, count, generator).split(3, dim=1)
+    return torch.cat([xyz, 255 * rgb], dim=1)
 
 
 def scaled(points: Tensor) -> Tensor:
@@ -53,7 +56,7 @@ def scaled(points: Tensor) -> Tensor:
 
 
 def drawn(cloud: np.ndarray, side: int) -> np.ndarray:
-    """A cloud [points, 6] seen from the front, above and the right, uint8 [side, side, 3]: near points hide far ones."""
+    """A cloud [points, 6] seen from the front, above and the right, uint8 [side, side, 3]; near points hide far."""
     turn, tilt = np.deg2rad(35), np.deg2rad(25)
     x, y, z = cloud[:, :3].T
     right, away = x * np.cos(turn) + y * np.sin(turn), y * np.cos(turn) - x * np.sin(turn)
