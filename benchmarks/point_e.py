@@ -102,7 +102,7 @@ def both_halves(net, x, timesteps, given):
 
 
 def evaluation(name, kind, points, repeats):
-    """Of a guided evaluation the original's seconds, ours in float32 and bfloat16; that one's error; and the network."""
+    """Of a guided evaluation the original's seconds, ours in float32 and bfloat16; that one's error; the network."""
     net = network(kind)
     x, timesteps, given = inputs(points, kind is PointUpsampler)
     theirs = original(name, net.state_dict())

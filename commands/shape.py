@@ -59,6 +59,10 @@ def shape(
     guidance: Annotated[
         float | None, typer.Option(help="How closely to follow words or photo.", show_default="the model's")
     ] = None,
+    smooth: Annotated[bool, typer.Option("--smooth", help="Take the grid's steps out of a mesh.")] = False,
+    triangles: Annotated[
+        int | None, typer.Option(help="Leave at most so many of a mesh.", show_default="all")
+    ] = None,
     remove_background: Annotated[
         bool, typer.Option("--remove-background", help="Cut the thing out of the photo first, with rembg.")
     ] = False,
@@ -79,9 +83,12 @@ def shape(
         raise ValueError("--remove-background goes with a photo, and there are words; leave it out")
     check_has_point_e(model)
     from ..point_e.export import needs_mesh, save_shape
+    from ..point_e.mesh import check_triangles
 
     target = output or free_name(Path(what).stem if by_photo else what, Path.cwd()).with_suffix(".glb")
     mesh = needs_mesh(target)
+    if triangles is not None:
+        check_triangles(triangles)
     check_output(target, [target.suffix.lower()])
     photo = _photo(what, remove_background) if by_photo else None
     with cleaning_up_on_interrupt():
@@ -108,6 +115,8 @@ def shape(
         None if by_photo else what,
         image=photo,
         mesh=mesh or (drawn and pipe.surface is not None),
+        smooth=smooth,
+        triangles=triangles,
         preset=preset,
         num_images_per_prompt=count,
         num_inference_steps=steps,

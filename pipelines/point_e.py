@@ -20,7 +20,7 @@ from ..clip.encoder import ClipEncoder
 from ..clip.preprocess import Preprocess
 from ..clip.tokenizer import ClipTokenizer
 from ..diffusion.sampling import normal_draws
-from ..point_e.mesh import make_mesh
+from ..point_e.mesh import check_triangles, make_mesh
 from ..point_e.point_cloud import PointCloud
 from ..point_e.sampling import Stage, as_clouds, sample_points
 from ..point_e.surface import SurfaceModel
@@ -54,8 +54,9 @@ class PointEPipeline(Pipeline):
 
     base: told of CLIP's vector or patch grid, or of nothing. upsampler: likewise, and of the coarse cloud. surface: for
     meshes. clip, tokenizer: the CLIP that they were trained with; only an unconditional base alone needs none.
-    reads_words: whether the base was trained on texts, with their vectors or, in the place of grids, their states. If
-    not, words become a picture first, which `painter`, a text-to-image pipeline, draws: `maquette.pipeline` gives it.
+    reads_words, reads_pictures: what the base was trained on; of texts it sees CLIP's vectors or, in the place of grids,
+    their states. If it reads no words, they become a picture first, which `painter`, a text-to-image pipeline, draws:
+    `maquette.pipeline` gives it.
     glide_model, unclip_model: the models that it draws with via GLIDE and via unCLIP; picture_prompt: what it is asked
     for, with {} in the prompt's place. plain_background: whether the base knows only pictures of one thing on a plain
     ground. base_schedule, upsampler_schedule: the noise that each network was trained with.
@@ -81,6 +82,7 @@ class PointEPipeline(Pipeline):
         upsampler: PointUpsampler | None = None,
         surface: SurfaceModel | None = None,
         reads_words: bool = False,
+        reads_pictures: bool = True,
         glide_model: str = "mini",
         unclip_model: str = "mini",
         picture_prompt: str = "{}",
@@ -127,6 +129,8 @@ class PointEPipeline(Pipeline):
         image: Image | Sequence[Image] | None = None,
         mesh: bool = False,
         grid_size: int = 128,
+        smooth: bool = False,
+        triangles: int | None = None,
         preset: str | None = None,
         num_images_per_prompt: int = 1,
         num_inference_steps: int | None = None,
@@ -139,7 +143,7 @@ class PointEPipeline(Pipeline):
         """Clouds of a prompt, or a picture, or of each of several, one after the other, as `.clouds`.
 
         image: PIL, one or several, in place of a prompt; their middle squares are seen. Of an unconditional base
-        neither is given. mesh, grid_size: whether to make a mesh of each, `.meshes`, in a cube of so many cells a side.
+        neither is given. mesh: whether to make a mesh of each, `.meshes`. grid_size, smooth, triangles: see `make_mesh`.
         preset: "original" samples as the published notebooks do; None: as the model's settings say.
         num_images_per_prompt: how many clouds of each. num_inference_steps, guidance_scale: of the base.
         seed, generator: as for other pipelines; a prompt's picture is drawn with the same.
@@ -149,6 +153,8 @@ class PointEPipeline(Pipeline):
         """
         pictures = [image] if isinstance(image, Image) else list(image or [])
         self._check_call(prompt, pictures, mesh)
+        if triangles is not None:
+            check_triangles(triangles)
         own = with_preset(self.config, preset, FAMILY)
         painter = None if prompt is None or self.painter is None else self.painter.model_name
         request = self.request(
@@ -162,6 +168,9 @@ class PointEPipeline(Pipeline):
         request = replace(request, given={"place": torch.arange(len(request))})
         made = ShapeOutput([], [] if mesh else None, pictures or None, request.settings)
 
+        def solid(cloud: PointCloud) -> Trimesh:
+            return make_mesh(self.surface, cloud, grid_size, smooth=smooth, triangles=triangles)
+
         def draw(some: Request, on_step: OnStageStep) -> Tensor:
             return self._draw(some, pictures and [pictures[place] for place in some.given["place"]], on_step)
 
@@ -169,7 +178,7 @@ class PointEPipeline(Pipeline):
             done = slice(len(made.clouds), len(made.clouds) + len(points))
             clouds = [PointCloud.from_tensor(cloud) for cloud in points.cpu()]
             made.clouds += clouds
-            meshes = [make_mesh(self.surface, cloud, grid_size) for cloud in clouds] if mesh else None
+            meshes = [solid(cloud) for cloud in clouds] if mesh else None
             made.meshes = None if meshes is None else [*(made.meshes or []), *meshes]
             if callback_on_batch_end is not None:
                 callback_on_batch_end(ShapeOutput(clouds, meshes, pictures[done] or None, settings))
@@ -198,7 +207,7 @@ class PointEPipeline(Pipeline):
             raise ValueError(
                 f"{self.model_name} reads no words; give a picture, or a text-to-image pipeline as its `painter`"
             )
-        if pictures and self.config["reads_words"] and self.conditioning == "vector":
+        if pictures and not self.config["reads_pictures"]:
             raise ValueError(f"{self.model_name} reads words and no pictures; give a prompt")
         if mesh and self.surface is None:
             raise ValueError(

@@ -57,7 +57,8 @@ def settings(base: Path) -> dict[str, Any]:
     The two that read CLIP's vectors, base_40m_textvec.pt and base_40m_imagevec.pt, differ in nothing but their numbers:
     that one reads words, its name says.
     """
-    return {**SETTINGS, "reads_words": "textvec" in base.stem.lower()}
+    words = "textvec" in base.stem.lower()
+    return {**SETTINGS, "reads_words": words, "reads_pictures": not words}
 
 
 def original_parts(found: Mapping[str, Path], clip: Path) -> Iterator[tuple[str, Any]]:

@@ -64,5 +64,3 @@ def test_a_network_is_asked_less(golden):
     with pytest.warns() if False else __import__("contextlib").nullcontext():
         mesh = make_mesh(net, cloud, 40)
     print(mesh)
-
-

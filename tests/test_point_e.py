@@ -90,6 +90,9 @@ def test_a_base_may_read_words_itself(conditioning):
     assert (tensors(pipe("a blue table", seed=0))[0] - tensors(made)[0]).abs().max() > 1e-3
     with pytest.warns(UserWarning, match="longer than the 24 tokens"):
         pipe("chair " * 40, seed=0)
+    pipe.register_to_config(reads_pictures=False)
+    with pytest.raises(ValueError, match="reads words and no pictures"):
+        pipe(image=Image.new("RGB", (9, 9)))
 
 
 def test_an_unconditional_base_is_given_nothing(photos):
