@@ -94,6 +94,11 @@ def original(name, weights):
     return model
 
 
+def in_bfloat16(net):
+    # As any module: diffusers' own `to` warns of layers that these networks have not.
+    return torch.nn.Module.to(net, torch.bfloat16)
+
+
 def both_halves(net, x, timesteps, given):
     """A guided evaluation as `sample_points` does it: what is told of nothing has few tokens."""
     seen = {key: value[:1] for key, value in given.items()}
@@ -108,7 +113,7 @@ def evaluation(name, kind, points, repeats):
     theirs = original(name, net.state_dict())
     told = {"embeddings" if key == "grid" else key: value for key, value in given.items()}
     reference = theirs and seconds(lambda: theirs(x, timesteps, **told), repeats, warm=False)
-    half = prepare(deepcopy(net).to(torch.bfloat16))
+    half = prepare(in_bfloat16(deepcopy(net)))
     single, ours = (seconds(both_halves(each, x, timesteps, given), repeats) for each in (net, half))
     exact = single[1] if reference is None else reference[1]
     error = (ours[1] - exact).abs().max() / exact.abs().max()
@@ -186,7 +191,7 @@ def meshing(grid_size, repeats):
         one = seconds(lambda: theirs(queries, encoded=encoded[1]), repeats)
         reference = encoded[0] + one[0] * grid_size**3 / 4096
     exact = make_mesh(net, cloud, grid_size)
-    half = prepare(net.to(torch.bfloat16))
+    half = prepare(in_bfloat16(net))
     taken, mesh = seconds(lambda: make_mesh(half, cloud, grid_size), 1)
     from scipy.spatial import KDTree
 

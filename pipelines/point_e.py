@@ -54,9 +54,9 @@ class PointEPipeline(Pipeline):
 
     base: told of CLIP's vector or patch grid, or of nothing. upsampler: likewise, and of the coarse cloud. surface: for
     meshes. clip, tokenizer: the CLIP that they were trained with; only an unconditional base alone needs none.
-    reads_words, reads_pictures: what the base was trained on; of texts it sees CLIP's vectors or, in the place of grids,
-    their states. If it reads no words, they become a picture first, which `painter`, a text-to-image pipeline, draws:
-    `maquette.pipeline` gives it.
+    reads_words, reads_pictures: what the base was trained on; of texts it sees CLIP's vectors or, in the place of
+    grids, their states. If it reads no words, they become a picture first, which `painter`, a text-to-image pipeline,
+    draws: `maquette.pipeline` gives it.
     glide_model, unclip_model: the models that it draws with via GLIDE and via unCLIP; picture_prompt: what it is asked
     for, with {} in the prompt's place. plain_background: whether the base knows only pictures of one thing on a plain
     ground. base_schedule, upsampler_schedule: the noise that each network was trained with.
@@ -143,7 +143,7 @@ class PointEPipeline(Pipeline):
         """Clouds of a prompt, or a picture, or of each of several, one after the other, as `.clouds`.
 
         image: PIL, one or several, in place of a prompt; their middle squares are seen. Of an unconditional base
-        neither is given. mesh: whether to make a mesh of each, `.meshes`. grid_size, smooth, triangles: see `make_mesh`.
+        neither is given. mesh: whether to make a mesh of each, `.meshes`. grid_size, smooth, triangles: of `make_mesh`.
         preset: "original" samples as the published notebooks do; None: as the model's settings say.
         num_images_per_prompt: how many clouds of each. num_inference_steps, guidance_scale: of the base.
         seed, generator: as for other pipelines; a prompt's picture is drawn with the same.
