@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from maquette.clip import ClipModel
 from maquette.diffusion import seeded_generators
+from maquette.diffusion.training.clip_conditions import ClipConditions
 from maquette.pipelines import UnCLIPPipeline
 from maquette.toybox.shards import write_shards
 from maquette.training import Shards, TrainConfig, fit
 from maquette.unclip import AutoregressivePrior, DiffusionPrior, UnCLIPDecoder
 from maquette.unclip.large_upsampler import LargeUpsampler
 from maquette.unclip.training.autoregressive_stage import AutoregressiveStage
-from maquette.unclip.training.clip_conditions import ClipConditions
 from maquette.unclip.training.decoder_stage import DecoderStage
 from maquette.unclip.training.embed_shards import embed_shards
 from maquette.unclip.training.prior_stage import PriorStage

@@ -11,8 +11,8 @@ from einops import rearrange
 from PIL.Image import Image
 from torch import Tensor
 
+from ...diffusion.training.clip_conditions import ClipConditions
 from ...training import Shards
-from ...unclip.training.clip_conditions import ClipConditions
 from ..text_grid import text_grid
 
 

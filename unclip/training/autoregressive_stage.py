@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from ...diffusion.training.clip_conditions import ClipConditions
 from ...training import Shards, TrainConfig
 from ..autoregressive_prior import AutoregressivePrior
-from .clip_conditions import ClipConditions
 from .prior_stage import PriorTraining
 from .saving import check_base, save_part
 

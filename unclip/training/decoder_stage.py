@@ -14,6 +14,7 @@ from ...diffusion.denoiser import clipped
 from ...diffusion.loss import HybridLoss
 from ...diffusion.sampling import normal_draws, sample, seeded_generators
 from ...diffusion.schedules import make_scheduler
+from ...diffusion.training.clip_conditions import ClipConditions
 from ...diffusion.training.pictures import read_picture
 from ...diffusion.training.stage import as_arrays
 from ...diffusion.training.start import check_layout, part_folder
@@ -24,7 +25,6 @@ from ...weights.load_saved import load_saved
 from ..decoder import UnCLIPDecoder
 from ..denoisers import decoder_denoiser
 from ..text_conditions import read_texts
-from .clip_conditions import ClipConditions
 from .saving import check_base, save_part
 
 FREE = ("image_size", "dropout")  # what a recipe may say otherwise than the network that it goes on from

@@ -14,10 +14,10 @@ import torch
 from tqdm import tqdm
 
 from ...clip.model import ClipModel
+from ...diffusion.training.clip_conditions import BATCH, CACHED, pixels_of
 from ...diffusion.training.pictures import KINDS
 from ...training import Shards
 from ...weights.write_whole import write_whole
-from .clip_conditions import BATCH, CACHED, pixels_of
 
 
 def embed_shards(data: str, out: Path, model: str = "mini") -> list[Path]:

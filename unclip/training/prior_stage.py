@@ -15,9 +15,9 @@ from ...diffusion.denoiser import clipped, from_x0
 from ...diffusion.loss import HybridLoss
 from ...diffusion.sampling import sample
 from ...diffusion.schedules import make_scheduler
+from ...diffusion.training.clip_conditions import ClipConditions
 from ...training import Shards, TrainConfig
 from ..prior import DiffusionPrior
-from .clip_conditions import ClipConditions
 from .saving import check_base, save_part
 
 VALIDATION_STEPS = 8

@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import nn
 
+from ...diffusion.training.clip_conditions import ClipConditions
 from ...weights.model_folder import extend_model_folder, find_model, write_model_folder
-from .clip_conditions import ClipConditions
 
 PIPELINE, TASK = "UnCLIPPipeline", "text-to-image"
 

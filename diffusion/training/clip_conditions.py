@@ -1,4 +1,4 @@
-"""What unCLIP's stages learn from and are told: a frozen CLIP's vectors of pictures, and its texts."""
+"""What stages of unCLIP and Point-E learn from and are told: a frozen CLIP's vectors of pictures, and its texts."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch import Tensor
 
 from ...clip.model import ClipModel
 from ...clip.preprocess import Preprocess, open_picture
-from ...diffusion.training.pictures import KINDS
 from ...training import Shards
+from .pictures import KINDS
 
 CACHED = "clip.npy"  # beside a picture in a shard: its vector, float32 [clip_dim]
 CHECKED = 4  # pictures whose cached vector is compared with a new one
