@@ -14,10 +14,10 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import maquette
 import numpy as np
 import torch
 from maquette.clip import ClipModel
+from maquette.pipelines import GlidePipeline, UnCLIPPipeline
 from maquette.pipelines.picture_files import check_output, save_pictures
 from maquette.toybox import COLOURS, THINGS, Scene, Toy, is_held_out, render
 from maquette.toybox.judge import Judge
@@ -38,6 +38,7 @@ def drawing_arguments(doc: str, on_sheet: int) -> argparse.ArgumentParser:
     """What every benchmark that draws can be told; `doc` is its own docstring."""
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument("--model", default="mini", help="a model's name or folder")
+    parser.add_argument("--via", choices=("glide", "unclip"), default="glide", help="which of its ways")
     parser.add_argument(
         "--pictures", type=Path, help="keep the pictures here, and draw only those that are not there"
     )
@@ -51,13 +52,20 @@ def drawing_arguments(doc: str, on_sheet: int) -> argparse.ArgumentParser:
     return parser
 
 
+def drawing_pipeline(args):
+    """The pipeline that was asked for, without a progress bar."""
+    pipe = {"glide": GlidePipeline, "unclip": UnCLIPPipeline}[args.via].from_pretrained(args.model)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
 def drawing_settings(pipe, args) -> dict:
     """What the pipeline is called with: what was said, else its own defaults."""
-    return {
+    settings = {
         "num_inference_steps": pipe.config["num_inference_steps"] if args.steps is None else args.steps,
         "guidance_scale": pipe.config["guidance_scale"] if args.guidance is None else args.guidance,
-        "size": args.size or pipe.image_size,
     }
+    return settings if args.via == "unclip" else {**settings, "size": args.size or pipe.image_size}
 
 
 def drawn(pipe, captions: list[str], settings: dict, args) -> list[Image.Image]:
@@ -130,8 +138,7 @@ def main() -> None:
         parser.error("--seeds must be at least 1")
     if args.sheet:
         check_output(args.sheet)
-    pipe = maquette.pipeline("text-to-image", model=args.model)
-    pipe.set_progress_bar_config(disable=True)
+    pipe = drawing_pipeline(args)
     pipe("a red chair", seed=0)
     began = time.perf_counter()
     pipe("a red chair", seed=0)
@@ -146,7 +153,7 @@ def main() -> None:
         return
 
     found = Judge.load().name(images)
-    results = {"model": args.model, **settings, "seconds_per_picture": round(seconds, 3)}
+    results = {"model": args.model, "via": args.via, **settings, "seconds_per_picture": round(seconds, 3)}
     print(f"{'pairs':8} {'pictures':>8} {'thing':>8} {'colour':>8} {'both':>8}")
     for name, held_out in (("all", (False, True)), ("train", (False,)), ("novel", (True,))):
         chosen = [(w, f) for w, f in zip(wanted, found, strict=True) if is_held_out(*w) in held_out]

@@ -12,12 +12,11 @@ import json
 import time
 from itertools import count, islice
 
-import maquette
 from maquette.pipelines.picture_files import check_output
 from maquette.toybox import Scene, make_scene, render
 from maquette.toybox.pair_judge import PairJudge
 from maquette.toybox.sheet import contact_sheet
-from mini_glide import drawing_arguments, drawing_settings, drawn, texture
+from mini_glide import drawing_arguments, drawing_pipeline, drawing_settings, drawn, texture
 from PIL import Image
 
 ON_SHEET = 24
@@ -40,8 +39,7 @@ def main() -> None:
 
     scenes = pair_scenes(args.split, args.count)
     captions = [scene.caption for scene in scenes]
-    pipe = maquette.pipeline("text-to-image", model=args.model)
-    pipe.set_progress_bar_config(disable=True)
+    pipe = drawing_pipeline(args)
     settings = drawing_settings(pipe, args)
     began = time.perf_counter()
     drawings = drawn(pipe, captions, settings, args)
@@ -49,7 +47,7 @@ def main() -> None:
     renders = [Image.fromarray(render(scene, drawings[0].width)) for scene in scenes]
 
     judge = PairJudge.load()
-    results = {"model": args.model, "split": args.split, "captions": len(scenes), **settings}
+    results = {"model": args.model, "via": args.via, "split": args.split, "captions": len(scenes), **settings}
     print(f"{'':10} {'both pairs':>10} {'relation':>10}")
     for name, images in (("drawings", drawings), ("renders", renders)):
         pairs, relations = judge.right(images, scenes)

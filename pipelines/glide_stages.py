@@ -25,7 +25,7 @@ from ..diffusion.denoiser import (
 from ..diffusion.glide import GlideUNet
 from ..diffusion.noised_clip import NoisedClip
 from ..diffusion.sampling import normal_draws, sample
-from ..diffusion.schedules import make_scheduler, respaced_timesteps
+from ..diffusion.schedules import RespacedScheduler, make_scheduler, respaced_timesteps
 from ..diffusion.text_reader import TextReader
 from ..diffusion.tokenizer import GlideTokenizer
 from ..diffusion.unet import Conditioning
@@ -222,11 +222,7 @@ class GlideStages(Pipeline):
 
         denoise = tiled(at, tile)
         denoise = keep_known(denoise, *pixels) if pixels else denoise
-        x, start = NOISE * draw(), 0
-        if how["upsampler_strength"] < 1:
-            count = len(scheduler.timesteps)
-            start = count - steps_taken(count, how["upsampler_strength"])
-            x = scheduler.add_noise(seen["low_res"], x, start)
+        x, start = begun(scheduler, NOISE * draw(), seen["low_res"], how["upsampler_strength"])
         on_step = partial(on_step, stage="upsampler")
         return sample(clipped(denoise), scheduler, x, draw, start, on_step)
 
@@ -258,6 +254,20 @@ class GlideStages(Pipeline):
 def steps_taken(steps: int, strength: float) -> int:
     """How many of the steps are taken from a photo on, at least one."""
     return max(1, round(strength * steps))
+
+
+def begun(
+    scheduler: RespacedScheduler, noise: Tensor, enlarged: Tensor, strength: float
+) -> tuple[Tensor, int]:
+    """What an upsampler begins with, and its first step: `noise`, or the enlarged small picture with some of it.
+
+    noise, enlarged: [N, 3, side, side]. strength: the share of its steps that are taken, the last ones.
+    """
+    if strength == 1:
+        return noise, 0
+    count = len(scheduler.timesteps)
+    start = count - steps_taken(count, strength)
+    return scheduler.add_noise(enlarged, noise, start), start
 
 
 def in_8_bits(x: Tensor) -> Tensor:
@@ -307,5 +317,10 @@ def _check_settings(guidance_interval: Any, dynamic_threshold: Any, upsampler_st
         raise ValueError(
             f"dynamic_threshold must be a quantile above 0 to 1, such as 0.995, not {dynamic_threshold!r}"
         )
+    check_strength(upsampler_strength)
+
+
+def check_strength(upsampler_strength: float) -> None:
+    """Raises ValueError unless it is a share of steps."""
     if not 0 < upsampler_strength <= 1:
         raise ValueError(f"upsampler_strength must be above 0 and at most 1, not {upsampler_strength!r}")

@@ -15,6 +15,7 @@ _KARLO = {
     "guidance_scale": 8.0,
     "upsampler_sampler": "ddpm",
     "upsampler_steps": 7,
+    "upsampler_strength": 1.0,
 }
 # "dpm++" takes one evaluation a step and "heun" two; the upsampler's evaluations are most of the work, and the more so
 # if it is guided.

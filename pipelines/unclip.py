@@ -64,6 +64,7 @@ class UnCLIPPipeline(UnCLIPStages):
         upsampler_schedule: str = "squaredcos_cap_v2",
         upsampler_sampler: str = "ddpm",
         upsampler_steps: int | str = 7,
+        upsampler_strength: float = 1.0,
         large_upsampler_schedule: str = "linear",
         large_upsampler_sampler: str = "ddim",
         large_upsampler_steps: int | str = 15,

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..clip.encoder import ClipEncoder
@@ -22,7 +23,7 @@ from ..unclip.large_upsampler import LargeUpsampler
 from ..unclip.text_conditions import TextConditions, read_texts
 from ..unclip.upsampler import UnCLIPUpsampler
 from .base import BATCH, OnStageStep, Pipeline, Request
-from .glide_stages import PIXELS, in_8_bits
+from .glide_stages import PIXELS, begun, check_strength, in_8_bits, steps_taken
 from .karlo import is_diffusers_layout, load_diffusers_layout
 
 FAMILY = "unclip"
@@ -35,7 +36,7 @@ class UnCLIPStages(Pipeline):
 
     decoder: draws. clip, tokenizer: the CLIP whose vectors and text states it reads, and what reads its texts.
     upsampler: enlarges what the decoder drew: Karlo's, or one of GLIDE's kind that reads `clip`'s text states.
-    large_upsampler: enlarges once more.
+    large_upsampler: enlarges once more. upsampler_strength: as in GlideStages.
     """
 
     parts = {  # noqa: RUF012
@@ -52,6 +53,7 @@ class UnCLIPStages(Pipeline):
         make_scheduler(arguments["sampler"], arguments["decoder_schedule"], arguments["num_inference_steps"])
         for name in UPSAMPLERS:
             make_scheduler(*(arguments[f"{name}_{what}"] for what in ("sampler", "schedule", "steps")))
+        check_strength(arguments["upsampler_strength"])
         super().__init__(arguments)
 
     @classmethod
@@ -76,8 +78,11 @@ class UnCLIPStages(Pipeline):
 
     def steps_in_all(self, request: Request) -> int:
         """How many steps the decoder and the upsamplers take."""
-        spacings = [request.how[f"{name}_steps"] for name in self._upsamplers()]
-        return request.steps + sum(len(respaced_timesteps(spacing=spacing)) for spacing in spacings)
+        steps = request.steps
+        for name in self._upsamplers():
+            count = len(respaced_timesteps(spacing=request.how[f"{name}_steps"]))
+            steps += steps_taken(count, self._strength(name, request))
+        return steps
 
     def read(self, texts: Sequence[str], length: int | None = None) -> TextConditions:
         """What a network is told of each text, of so many tokens; None: as the decoder reads."""
@@ -125,7 +130,12 @@ class UnCLIPStages(Pipeline):
         else:
             denoise = upsampler_denoiser(network, low_res, scheduler.alphas_cumprod)
         draw = normal_draws(request.generators, (3, side, side), self.device)
-        return sample(denoise, scheduler, draw(), draw, on_step=partial(on_step, stage=name))
+        enlarged = F.interpolate(low_res, (side, side), mode="bilinear")
+        x, start = begun(scheduler, draw(), enlarged, self._strength(name, request))
+        return sample(denoise, scheduler, x, draw, start, partial(on_step, stage=name))
+
+    def _strength(self, name: str, request: Request) -> float:
+        return request.how["upsampler_strength"] if name == "upsampler" else 1.0
 
     def _side(self, network: Any) -> int:
         return network.config["size" if isinstance(network, UnCLIPUpsampler) else "image_size"]

@@ -87,9 +87,18 @@ def test_glides_upsampler_serves_as_well(photos):
     upsampler = tiny_unet(24, image_size=32, super_res=True, text_width=32)
     whole = tiny_variation()
     parts = whole.decoder, whole.clip, whole.tokenizer
-    pipe = UnCLIPVariationPipeline(*parts, upsampler, num_inference_steps=1, upsampler_steps=1)
+    steps = {"num_inference_steps": 1, "upsampler_steps": 10, "upsampler_strength": 0.3}
+    pipe = UnCLIPVariationPipeline(*parts, upsampler, **steps)
     pipe.set_progress_bar_config(disable=True)
-    assert pipe(photos[0], seed=0).images[0].size == (32, 32)
+    stages = []
+
+    def note(pipe, step, timestep, given):
+        stages.append(given["stage"])
+
+    assert pipe(photos[0], seed=0, callback_on_step_end=note).images[0].size == (32, 32)
+    assert stages == ["decoder", *["upsampler"] * 3]
+    with pytest.raises(ValueError, match="upsampler_strength must be above 0"):
+        UnCLIPVariationPipeline(*parts, upsampler, upsampler_strength=0)
     with pytest.raises(ValueError, match="base network, which takes no low_res"):
         UnCLIPVariationPipeline(*parts, tiny_unet(image_size=32))
 

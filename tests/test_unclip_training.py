@@ -8,8 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from maquette.clip import ClipModel
-from maquette.diffusion import seeded_generators
+from maquette.diffusion import GlideUNet, seeded_generators
 from maquette.diffusion.training.clip_conditions import ClipConditions
+from maquette.diffusion.training.start import part_folder
 from maquette.pipelines import UnCLIPPipeline
 from maquette.toybox.shards import write_shards
 from maquette.training import Shards, TrainConfig, fit
@@ -247,3 +248,22 @@ def test_a_sample_depends_on_its_own_text_and_generator_alone():
     )
     torch.testing.assert_close(together[2:3], alone)
     assert (together.std(0) > 0).all()
+
+
+def test_a_decoder_begins_with_the_u_net_of_a_glide_model(tmp_path):
+    had = load_saved(GlideUNet, part_folder("mini", "unet"), torch.float32)
+    layout = {"num_channels": 64, "channel_mult": [1, 2, 3], "num_res_blocks": 1, "xf_width": 192}
+    layout |= {
+        "attention_resolutions": [16, 8],
+        "num_head_channels": 32,
+        "norm_num_groups": 8,
+        "patch_size": 2,
+    }
+    decoder = DecoderStage(config({**layout, "text_ctx": 24}, stage={"glide": "mini"})).model.eval()
+    x, t = torch.randn(1, 3, 64, 64), torch.tensor([400])
+    unseen = {"inpaint_image": torch.zeros_like(x), "inpaint_mask": torch.zeros(1, 1, 64, 64)}
+    width = {"projection": torch.randn(1, 256), "states": torch.randn(1, 5, 192)}
+    ours = decoder.denoise(x, t, decoder.condition(**width))
+    torch.testing.assert_close(ours, had(x, t, text=had.condition(**width), **unseen))
+    with pytest.raises(ValueError, match="another layout"):
+        DecoderStage(config(DECODER, stage={"glide": "mini"}))

@@ -11,13 +11,14 @@ from pydantic import BaseModel, Field
 from torch.utils.flop_counter import FlopCounterMode
 
 from ...diffusion.denoiser import clipped
+from ...diffusion.glide import GlideUNet
 from ...diffusion.loss import HybridLoss
 from ...diffusion.sampling import normal_draws, sample, seeded_generators
 from ...diffusion.schedules import make_scheduler
 from ...diffusion.training.clip_conditions import ClipConditions
 from ...diffusion.training.pictures import read_picture
 from ...diffusion.training.stage import as_arrays
-from ...diffusion.training.start import check_layout, part_folder
+from ...diffusion.training.start import NOT_SEEN, check_layout, part_folder
 from ...toybox import make_scene, render
 from ...toybox.sheet import contact_sheet
 from ...training import Shards, TrainConfig
@@ -28,6 +29,7 @@ from ..text_conditions import read_texts
 from .saving import check_base, save_part
 
 FREE = ("image_size", "dropout")  # what a recipe may say otherwise than the network that it goes on from
+UNET = ("time_embed", "input_blocks", "middle_block", "output_blocks", "out")
 SHEET_SCENES, SHEET_STEPS, SHEET_SCALE = 12, 20, 3.0
 
 
@@ -37,6 +39,8 @@ class DecoderTraining(BaseModel, title="stage: of a decoder's recipe", extra="fo
     clip: what ClipModel.from_pretrained takes: the network learns pictures from that CLIP's vectors of them;
     base: the name or folder of an unCLIP model that the decoder is saved into, beside its other parts;
     start_from: the name or folder of a model to go on from, of the same layout, at any image size;
+    glide: instead, the name or folder of a GLIDE model of the same layout, with whose U-Net it begins: it can draw, and
+    has to learn what the vectors mean;
     schedule: the noise schedule; snr_clamp: [low, high], see HybridLoss;
     drop_image, drop_text: the shares of vectors and of captions that are left out, each by itself.
     """
@@ -44,6 +48,7 @@ class DecoderTraining(BaseModel, title="stage: of a decoder's recipe", extra="fo
     clip: str = "mini"
     base: str | None = None
     start_from: str | None = None
+    glide: str | None = None
     schedule: str = "squaredcos_cap_v2"
     snr_clamp: tuple[float, float] | None = None
     drop_image: Annotated[float, Field(ge=0, le=1)] = 0.1
@@ -122,7 +127,8 @@ class DecoderStage:
     def _network(self, layout: dict[str, Any]) -> UnCLIPDecoder:
         start = self.settings.start_from
         if not start:
-            return UnCLIPDecoder(**layout, **self.clip.layout(layout.get("text_ctx", 77)))
+            network = UnCLIPDecoder(**layout, **self.clip.layout(layout.get("text_ctx", 77)))
+            return begun_with(network, self.settings.glide) if self.settings.glide else network
         trained = load_saved(UnCLIPDecoder, part_folder(start, "decoder"), torch.float32)
         had: dict[str, Any] = {key: value for key, value in trained.config.items() if not key.startswith("_")}
         before, after = had["image_size"], layout.get("image_size", had["image_size"])
@@ -141,3 +147,22 @@ class DecoderStage:
             x = torch.zeros(1, 3, self.side, self.side)
             self.model(x, torch.zeros(1), image_embedding=torch.zeros(1, self.clip.dim), **text)
         return counter.get_total_flops()
+
+
+def begun_with(network: UnCLIPDecoder, glide: str) -> UnCLIPDecoder:
+    """The decoder with all that it has in common with the U-Net of a GLIDE model, which may inpaint.
+
+    Raises what `part_folder` raises, and ValueError where the two differ in layout.
+    """
+    had = dict(load_saved(GlideUNet, part_folder(glide, "unet"), torch.float32).state_dict())
+    weights = network.state_dict()
+    first = "input_blocks.0.0.weight"
+    had[first] = had[first][:, : NOT_SEEN * network.patch_size**2]
+    body = [key for key in weights if key.split(".")[0] in UNET]
+    differing = [key for key in body if key not in had or had[key].shape != weights[key].shape]
+    if differing:
+        raise ValueError(
+            f"glide: the U-Net of {glide} is of another layout than the recipe's, first at {differing[0]}."
+        )
+    network.load_state_dict({**weights, **{key: had[key] for key in body}})
+    return network
