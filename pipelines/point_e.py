@@ -233,7 +233,8 @@ class PointEPipeline(Pipeline):
             preprocess = Preprocess.from_config(self.clip.config)
             pixels = torch.stack([preprocess(picture) for picture in different]).to(self.device)
             vector, grid = self.clip.encode_image(pixels)
-            grid = rearrange(grid, "n tokens width -> n width tokens")
+            if grid is not None:  # a ResNet has none
+                grid = rearrange(grid, "n tokens width -> n width tokens")
             index = [next(i for i, other in enumerate(different) if other is picture) for picture in pictures]
         else:
             different = list(dict.fromkeys(prompts))
