@@ -299,8 +299,7 @@ def _check_parts(base, upsampler, clip, tokenizer) -> None:
         )
     networks = {"base": base, "upsampler": upsampler}
     for name, network in networks.items():
-        kind = "none" if network is None else network.config["conditioning"]
-        if kind == "none":
+        if network is None or (kind := network.config["conditioning"]) == "none":
             continue
         if clip is None or tokenizer is None:
             raise ValueError(
