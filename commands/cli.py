@@ -17,12 +17,13 @@ from .evaluate import evaluate
 from .inpaint import inpaint
 from .models import download, models
 from .search import search
+from .shape import shape
 from .toybox import toybox
 from .train import train
 from .vary import vary
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help="Words to pictures to 3D.")
-drawing = (create, inpaint, vary, blend, edit)
+drawing = (create, inpaint, vary, blend, edit, shape)
 looking = (classify, embed, embed_shards, evaluate, search)
 for command in (*drawing, *looking, toybox, train, models, download, convert):
     app.command()(command)

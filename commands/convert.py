@@ -14,7 +14,8 @@ def convert(
         typer.Argument(
             help="GLIDE's base.pt and, if you have them, upsample.pt, clip_image_enc.pt and clip_text_enc.pt; "
             "or base_inpaint.pt and upsample_inpaint.pt. Or Karlo's prior, ViT-L-14_stats.th, decoder and "
-            "ViT-L-14.pt and, if you have it, improved-sr. What each file is, its weights tell.",
+            "ViT-L-14.pt and, if you have it, improved-sr. Or Point-E's base_40m.pt, say, ViT-L-14.pt and, if you have "
+            "them, upsample_40m.pt and sdf.pt. What each file is, its weights tell.",
             show_default=False,
         ),
     ],
@@ -26,7 +27,7 @@ def convert(
         typer.Option(help="GPT-2's encoder.json and vocab.bpe.", show_default="what is here, or downloaded"),
     ] = None,
 ) -> None:
-    """Make a model folder of original checkpoints of GLIDE or Karlo, and print where it is."""
+    """Make a model folder of original checkpoints of GLIDE, Karlo or Point-E, and print where it is."""
     from ..pipelines.convert import convert as convert_files
 
     clean_up_on_interrupt()

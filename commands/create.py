@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..pipelines.families import chosen_family
+from ..pipelines.families import FAMILIES, chosen_family
 from ..pipelines.picture_files import check_output, free_name
 from ..pipelines.presets import PRESETS, check_preset
 from ..pipelines.request import check_drawing, check_request
@@ -36,7 +36,7 @@ def create(
     preset: Annotated[
         str | None,
         typer.Option(
-            help=f"How to sample: {', '.join(name for each in PRESETS.values() for name in each)}.",
+            help=f"How to sample: {', '.join(name for each in FAMILIES for name in PRESETS[each])}.",
             show_default="as the model says",
         ),
     ] = None,

@@ -38,8 +38,8 @@ def download(
             return
     entry = model_entry(name)
     if "files" not in entry or entry.get("converted"):
-        for task in entry["tasks"]:
-            typer.echo(ready_model(name, task))
+        for place in dict.fromkeys(ready_model(name, task) for task in entry["tasks"]):
+            typer.echo(place)
     else:
         for part in entry["files"]:
             typer.echo(find_weights(name, part))
@@ -54,7 +54,8 @@ def _row(name: str, entry: dict) -> tuple[str, str, str, str, str]:
         folders = [find_model(name, task) for task in entry["tasks"]]
         size = sum(path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file())
         return name, tasks, _megabytes(size / 1e6), "yes", str(folders[0].parent)
-    files = [entry["files"][part] for needed in entry["tasks"].values() for part in needed]
+    needed = dict.fromkeys(part for parts in entry["tasks"].values() for part in parts)
+    files = [entry["files"][part] for part in needed]
     kept = [cached_path(one["url"], one["sha256"]) for one in files]
     begun = sum(_size(place.with_name(f"{place.name}.partial")) for place in kept) / 1e6
     # Where nothing says how large a file is: its weights take two bytes each, or four.
@@ -62,7 +63,8 @@ def _row(name: str, entry: dict) -> tuple[str, str, str, str, str]:
         sum(one.get("megabytes", width * one.get("parameters", 0)) for one in files) for width in (2, 4)
     )
     size = _megabytes(most) if least == most else f"{least:,.0f} to {_megabytes(most)}"
-    places = [converted_folder(name, task) for task in entry["tasks"]] if entry.get("converted") else kept
+    folders = dict.fromkeys(converted_folder(name, task) for task in entry["tasks"])
+    places = list(folders) if entry.get("converted") else kept
     here = sum(place.exists() for place in places)
     if here == len(places):
         return name, tasks, size, "yes", ", ".join(str(place) for place in places)

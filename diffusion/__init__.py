@@ -15,7 +15,7 @@ from .denoiser import (
 )
 from .glide import GlideUNet
 from .noised_clip import NoisedClip
-from .sampling import heun, normal_draws, sample, seeded_generators
+from .sampling import heun, multistep, normal_draws, sample, seeded_generators
 from .schedules import betas, make_scheduler, respaced_timesteps
 from .tokenizer import GlideTokenizer, train_tokenizer
 from .unet import Conditioning, UNet
@@ -37,6 +37,7 @@ __all__ = [
     "heun",
     "keep_known",
     "make_scheduler",
+    "multistep",
     "noised_clip_gradient",
     "normal_draws",
     "respaced_timesteps",

@@ -1,4 +1,4 @@
-"""From noise to samples: one loop for everything on a discrete schedule, one for Karras noise levels."""
+"""From noise to samples: one loop for everything on a discrete schedule, two for Karras noise levels."""
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -76,6 +76,37 @@ def heun(
             slope_ahead = (ahead - denoise(ahead, following.expand(len(x)))[0]) / following
             ahead = x + (slope + slope_ahead) / 2 * (following - raised)
         x = _reported(on_step, step, float(following), ahead, x0)
+    return x
+
+
+@torch.no_grad()
+def multistep(
+    denoise: Denoiser,
+    x: Tensor,
+    sigmas: Tensor,
+    draw: Draw | None = None,
+    on_step: OnStep | None = None,
+) -> Tensor:
+    """Samples as from `heun`, of one evaluation a step: DPM-Solver++ of second order over two steps.
+
+    draw: None: nothing is drawn; else called once a step but the last, for the solver of the stochastic equation.
+    Source: Lu et al. 2022 (DPM-Solver++), algorithm 2 and appendix on SDE-DPM-Solver++, in terms of sigmas.
+    """
+    before, width_before = None, sigmas.new_tensor(0.0)
+    for step, (sigma, following) in enumerate(pairwise(sigmas)):
+        x0, _ = denoise(x, sigma.expand(len(x)))
+        if following > 0:
+            width = (sigma / following).log()
+            # Where x0 is heading, half a step from here on.
+            ahead = x0 if before is None else x0 + (x0 - before) * (width / width_before / 2)
+            kept = (following / sigma) ** (1 if draw is None else 2)
+            x = kept * x + (1 - kept) * ahead
+            if draw is not None:
+                x = x + draw() * following * (1 - kept).sqrt()
+            before, width_before = x0, width
+        else:
+            x = x0
+        x = _reported(on_step, step, float(following), x, x0)
     return x
 
 

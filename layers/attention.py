@@ -9,7 +9,8 @@ from torch import Tensor, nn
 def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool = False, mask: Tensor | None = None) -> Tensor:
     """Scaled dot-product attention of [N, heads, length, channels].
 
-    causal: no position sees a later one; mask: bool, to be broadcast, True where a query (row) sees a key (column).
+    causal: no position sees a later one; mask: to be broadcast, bool, True where a query (row) sees a key (column), or
+    float32, added to their product.
 
     In training on a CPU through plain products, whose backward is several times faster than the fused one's.
     """
@@ -19,7 +20,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool = False, mask: Tensor |
     if causal:
         mask = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device).tril()
     if mask is not None:
-        weights = weights.masked_fill(~mask, float("-inf"))
+        weights = weights.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else weights + mask
     return torch.softmax(weights, dim=-1) @ v
 
 
@@ -44,7 +45,8 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None = None, only: Tensor | None = None) -> Tensor:
         """x [N, length, width] -> the same shape, or [N, 1, width] for the one position `only` [N] of each.
 
-        mask: bool [N or 1, 1, length, length], True where a position (row) sees another (column); not with `only`.
+        mask: [N or 1, 1, length or 1, length], True where a position (row) sees another (column), or see `attend`; not
+        with `only`.
         """
         return self.c_proj(self.mix(self.c_qkv(x), mask, only))
 

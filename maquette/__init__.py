@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .pipelines import (
         GlideInpaintPipeline,
         GlidePipeline,
+        PointEPipeline,
         UnCLIPPipeline,
         UnCLIPVariationPipeline,
         pipeline,
@@ -24,6 +25,7 @@ __all__ = [
     "GlideInpaintPipeline",
     "GlidePipeline",
     "PictureIndex",
+    "PointEPipeline",
     "UnCLIPPipeline",
     "UnCLIPVariationPipeline",
     "ZeroShotClassifier",
@@ -42,6 +44,7 @@ def __getattr__(name: str):
     elif name in (
         "GlideInpaintPipeline",
         "GlidePipeline",
+        "PointEPipeline",
         "UnCLIPPipeline",
         "UnCLIPVariationPipeline",
         "pipeline",

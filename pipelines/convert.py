@@ -18,7 +18,7 @@ from filelock import FileLock
 from ..weights import cached_path, find_model, find_weights, known_models, read_weights
 from ..weights.download import offline
 from ..weights.model_folder import converted_folder, write_model_folder
-from . import karlo
+from . import karlo, point_e_files
 
 if TYPE_CHECKING:
     import torch
@@ -39,6 +39,7 @@ SETS = {
     "GlideInpaintPipeline": ({INPAINT_BASE}, {INPAINT_UPSAMPLER}),
     "UnCLIPPipeline": ({karlo.PRIOR, karlo.STATISTICS, karlo.DECODER, karlo.CLIP}, {karlo.UPSAMPLER}),
     "UnCLIPVariationPipeline": ({karlo.DECODER, karlo.CLIP}, {karlo.UPSAMPLER}),
+    "PointEPipeline": ({point_e_files.BASE, karlo.CLIP}, {point_e_files.UPSAMPLER, point_e_files.SURFACE}),
 }
 BASES = {"text-to-image": (BASE, INPAINT_BASE), "inpainting": (INPAINT_BASE,)}
 SETTINGS = {"schedule": "squaredcos_cap_v2", "upsampler_schedule": "linear"}
@@ -66,7 +67,8 @@ def ready_model(model: str | os.PathLike, task: str, *, progress: bool = True) -
     folder = converted_folder(name, task)
     if not folder.is_dir():
         files = [find_weights(name, part, progress=progress) for part in entry["tasks"][task]]
-        vocabulary = [find_weights(name, part, progress=progress) for part in VOCABULARY]
+        words = [part for part in VOCABULARY if part in entry["files"]]
+        vocabulary = [find_weights(name, part, progress=progress) for part in words]
         with FileLock(folder.with_name(f".{folder.name}.lock")):
             for killed in folder.parent.glob(f".{folder.name}.*.partial"):
                 shutil.rmtree(killed)
@@ -80,11 +82,12 @@ def convert(
     folder: str | os.PathLike,
     vocabulary: Sequence[str | os.PathLike] | None = None,
 ) -> None:
-    """Make a model folder of GLIDE's or Karlo's original checkpoints, whole or not at all.
+    """Make a model folder of GLIDE's, Karlo's or Point-E's original checkpoints, whole or not at all.
 
     files: of GLIDE a base network and, if there are any, its upsampler and both encoders of the noise-aware CLIP; of
-    Karlo the prior with its statistics, the decoder, the CLIP and, if there is one, the upsampler; in any order.
-    GLIDE's weights keep their format, Karlo's become float32.
+    Karlo the prior with its statistics, the decoder, the CLIP and, if there is one, the upsampler; of Point-E a base
+    network, the CLIP and, if there are any, upsampler and surface model; in any order.
+    GLIDE's weights keep their format, the others' become float32.
     vocabulary: GPT-2's encoder.json and vocab.bpe; None: those of `find_vocabulary`.
     Raises ValueError for a file that is none of these or a set that is no model, and what `read_weights` and
     `write_model_folder` raise. No more than one network is in memory at a time.
@@ -98,6 +101,10 @@ def convert(
     pipeline = _pipeline(found)
     if pipeline.startswith("UnCLIP"):
         write_model_folder(folder, pipeline, karlo.original_parts(found), {})
+        return
+    if pipeline == "PointEPipeline":
+        parts = point_e_files.original_parts(found, found[karlo.CLIP])
+        write_model_folder(folder, pipeline, parts, point_e_files.settings(found[point_e_files.BASE]))
         return
     tokenizer = find_vocabulary(vocabulary)
     write_model_folder(folder, pipeline, _parts(found, tokenizer), SETTINGS)
@@ -114,18 +121,21 @@ def recognise(path: str | os.PathLike) -> str:
         kind = CLIP_TEXT
     elif "blocks.input.patch_proj" in shapes:
         kind = CLIP_IMAGE
-    kind = kind or karlo.kind_of(weights)
+    kind = kind or karlo.kind_of(weights) or point_e_files.kind_of(weights)
     if kind is None:
-        *others, last = [*NETWORKS.values(), CLIP_IMAGE, CLIP_TEXT, *karlo.PUBLISHED]
+        known = [*NETWORKS.values(), CLIP_IMAGE, CLIP_TEXT, *karlo.PUBLISHED, *point_e_files.MARKS.values()]
+        *others, last = known
         raise ValueError(f"{path} is not one of the known checkpoints: {', '.join(others)} or {last}")
     return kind
 
 
 def load_checkpoint(path: Path, task: str, dtype: torch.dtype) -> dict[str, Any]:
-    """The parts that one base checkpoint makes for a task, in `dtype`: "unet" and "tokenizer". Warns of what it lacks.
+    """The parts that one base checkpoint makes for a task, in `dtype`, with what it needs. Warns of what it lacks.
 
     Raises ValueError that says what the file is if it is another one.
     """
+    if task in point_e_files.TASKS:
+        return _point_e_alone(path, dtype)
     if task not in BASES:
         raise ValueError(
             f"{path} is a file; give a model's folder, which `maquette convert` makes of several files"
@@ -141,6 +151,24 @@ def load_checkpoint(path: Path, task: str, dtype: torch.dtype) -> dict[str, Any]
         stacklevel=3,
     )
     return {"unet": unet, "tokenizer": tokenizer}
+
+
+def _point_e_alone(path: Path, dtype: torch.dtype) -> dict[str, Any]:
+    from torch.nn import Module
+
+    kind = recognise(path)
+    if kind != point_e_files.BASE:
+        raise ValueError(f"{path} is {kind}; for a cloud {point_e_files.BASE} is expected")
+    parts = dict(point_e_files.original_parts({kind: path}, find_weights("ViT-L/14")))
+    warnings.warn(
+        f"{path} is {kind} alone, which makes coarse clouds and no meshes; "
+        "`maquette convert` makes one model of it, the upsampler and the surface model",
+        stacklevel=4,
+    )
+    # As any module: diffusers' own `to` warns of layers that these networks have not.
+    return {
+        name: Module.to(part, dtype) if isinstance(part, Module) else part for name, part in parts.items()
+    }
 
 
 def find_vocabulary(files: Sequence[str | os.PathLike] | None = None) -> GlideTokenizer:
@@ -169,6 +197,14 @@ def _pipeline(found: Mapping[str, Path]) -> str:
         if needed <= found.keys() <= needed | optional and (CLIP_IMAGE in found) == (CLIP_TEXT in found):
             return pipeline
     given = " and ".join(f"{path} ({kind})" for kind, path in found.items())
+    if found.keys() & set(point_e_files.MARKS.values()):
+        missing = " and ".join(
+            f"{kind} ({file})"
+            for kind, file in ((point_e_files.BASE, "base_40m.pt, say"), (karlo.CLIP, "ViT-L-14.pt"))
+            if kind not in found
+        )
+        wrong = f"{missing} missing" if missing else "others among them"
+        raise ValueError(f"{given} make no model, with {wrong}; give Point-E's files and its CLIP alone")
     if found.keys() & {karlo.PRIOR, karlo.STATISTICS, karlo.DECODER, karlo.UPSAMPLER}:
         without = not found.keys() & {karlo.PRIOR, karlo.STATISTICS}
         needed = SETS["UnCLIPVariationPipeline" if without else "UnCLIPPipeline"][0]

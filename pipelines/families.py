@@ -32,13 +32,18 @@ def unclip_task(model: str | os.PathLike) -> str:
     return "image-variation" if os.fspath(model) in known_models("image-variation") else "text-to-image"
 
 
+def check_family(via: str | None) -> None:
+    """Raises ValueError unless it is None or a way from words to pictures."""
+    if via is not None and via not in FAMILIES:
+        raise ValueError(f"unknown way {via!r}{nearest(via, FAMILIES)}; known are {' and '.join(FAMILIES)}")
+
+
 def chosen_family(model: str | os.PathLike, via: str | None = None) -> str:
     """ "glide" or "unclip", as `via` says or else as the text-to-image model is, which is made ready for that.
 
     Raises ValueError for another `via`, or for a model that has no such way, and what `ready_model` raises.
     """
-    if via is not None and via not in FAMILIES:
-        raise ValueError(f"unknown way {via!r}{nearest(via, FAMILIES)}; known are {' and '.join(FAMILIES)}")
+    check_family(via)
     if via == "unclip":
         check_has_unclip(model)
     place = ready_model(model, unclip_task(model) if via == "unclip" else "text-to-image")

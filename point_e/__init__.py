@@ -1,7 +1,9 @@
 """Point-E: coloured point clouds, their sampling, surfaces and measures."""
 
 from .classifier import PointNetClassifier
-from .mesh import Mesh, surface_mesh
+from .export import needs_mesh, save_shape
+from .mesh import make_mesh
+from .point_cloud import PointCloud
 from .points import farthest_points, in_unit_ball, nearest_points, thinned
 from .sampling import BASE, UPSAMPLE, Stage, as_clouds, sample_points
 from .surface import SurfaceModel
@@ -10,7 +12,7 @@ from .transformer import PointDiffusionTransformer, PointUpsampler
 __all__ = [
     "BASE",
     "UPSAMPLE",
-    "Mesh",
+    "PointCloud",
     "PointDiffusionTransformer",
     "PointNetClassifier",
     "PointUpsampler",
@@ -19,8 +21,10 @@ __all__ = [
     "as_clouds",
     "farthest_points",
     "in_unit_ball",
+    "make_mesh",
     "nearest_points",
+    "needs_mesh",
     "sample_points",
-    "surface_mesh",
+    "save_shape",
     "thinned",
 ]

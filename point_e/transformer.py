@@ -129,13 +129,15 @@ class PointDiffusionTransformer(ModelMixin, ConfigMixin):
         grid: Tensor | None = None,
         low_res: Tensor | None = None,
         conditions: Tensor | None = None,
+        counts: Tensor | None = None,
     ) -> Tensor:
         """Predicts the noise in x and where its variance lies.
 
         x: [N, 6, points], xyz and rgb scaled to about -1…1, plus noise; timesteps: [N], of the training schedule.
         embedding: CLIP vectors [N, clip_width] of length 1, grid: CLIP patch grids [N, clip_width, tokens], whichever
         the network takes, zeros for no condition; low_res: for `PointUpsampler`. Or `conditions`, what
-        `encode_conditions` made of them.
+        `encode_conditions` made of them; counts: float32 [tokens], how often each of its tokens stands there; None:
+        once.
         Returns [N, 12, points] in x's dtype: epsilon, then the variance interpolation. Raises ValueError on other
         shapes.
         """
@@ -157,8 +159,17 @@ class PointDiffusionTransformer(ModelMixin, ConfigMixin):
             elif token is not None:
                 h = h + token
         h = self.ln_pre(torch.cat([*tokens, h], dim=1))
-        h = self.backbone(h)[:, -x.shape[2] :]
+        h = self.backbone(h, self._mask(counts, h))[:, -x.shape[2] :]
         return rearrange(self._read_out(h.float()), "n points c -> n c points").to(x.dtype)
+
+    def _mask(self, counts: Tensor | None, h: Tensor) -> Tensor | None:
+        """For attention, by which the first tokens of h count as often as `counts` says: e^log(n) = n.
+
+        Tokens have no places, so those that begin alike stay alike, and one of them with the weight of all is the same.
+        """
+        if counts is None or not self.config.token_cond:
+            return None
+        return F.pad(counts.log(), (0, h.shape[1] - len(counts)))[None, None, None].to(h.device)
 
     def _read_out(self, h: Tensor) -> Tensor:
         """The last norm and product, in float32: at high noise an error in epsilon is magnified in x_0."""

@@ -16,6 +16,7 @@ HEAVY = {"torch", "diffusers", "transformers", "trimesh", "PIL"}
         "from maquette.__main__ import main; main(['--help'])",
         "from maquette.__main__ import main; main(['create', '--help'])",
         "from maquette.__main__ import main; assert main(['create', '']) == 2",
+        "from maquette.__main__ import main; assert main(['shape', 'a red chair', '--preset', 'no']) == 2",
         "import maquette.clip, maquette.weights",
     ],
 )

@@ -28,7 +28,7 @@ MAY_IMPORT = {
     },
     "pipelines": {"point_e", "unclip", "diffusion", "clip", "layers", "weights", "toybox"},
     "search": {"clip", "weights"},
-    "point_e": {"diffusion", "clip", "layers", "weights"},
+    "point_e": {"diffusion", "clip", "layers", "weights", "toybox"},
     "unclip": {"diffusion", "clip", "layers", "weights"},
     "diffusion": {"clip", "layers", "weights"},
     "clip": {"layers", "weights"},  # and clip/evaluation/ the reader of shards in training/

@@ -6,9 +6,20 @@ import numpy as np
 import pytest
 import torch
 from goldens.formula import formula_state_dict
+from maquette.diffusion import from_epsilon, heun, multistep, normal_draws, seeded_generators
 from maquette.diffusion.schedules import betas
+from maquette.layers import prepare
 from maquette.point_e import PointDiffusionTransformer, PointUpsampler
-from maquette.point_e.sampling import BASE, UPSAMPLE, as_clouds, at_sigmas, karras_sigmas, sample_points
+from maquette.point_e.sampling import (
+    BASE,
+    UPSAMPLE,
+    Stage,
+    as_clouds,
+    at_sigmas,
+    karras_sigmas,
+    nothing,
+    sample_points,
+)
 
 
 def network(golden, cls, name):
@@ -41,7 +52,7 @@ def test_record(golden):
     assert_close(more, tensors["out/upsampled"])
     assert torch.equal(more[..., : points.shape[2]], points)
     for s, name in ((base, "base"), (stage, "upsample")):
-        assert_close(karras_sigmas(s.steps, s.sigma_min, s.sigma_max), tensors[f"out/sigmas_{name}"], 1e-6)
+        assert_close(karras_sigmas(s.steps, *s.sigmas), tensors[f"out/sigmas_{name}"], 1e-6)
 
 
 @pytest.mark.parametrize("schedule", ["squaredcos_cap_v2", "linear"])
@@ -64,6 +75,77 @@ def test_unguided_networks_see_one_batch(golden):
     points = sample_points(net, replace(BASE, steps=3), lambda: torch.randn(2, 6, 20, generator=generator))
     assert points.shape == (2, 6, 20)
     assert sizes == [2] * 5  # two evaluations a step, one in the last
+
+
+STD = 0.25
+
+
+@pytest.mark.parametrize("schedule", ["squaredcos_cap_v2", "linear"])
+@pytest.mark.parametrize("sampler", ["heun", "dpm++", "sde-dpm++"])
+def test_samplers_reach_a_gaussian(sampler, schedule):
+    """The exact denoiser of normal data: without noise on the way x is scaled to the data's deviation."""
+    alphas_cumprod = torch.from_numpy(np.cumprod(1 - betas(schedule, 1024)))
+
+    def network(x, timesteps):
+        a = alphas_cumprod[timesteps[0]]
+        return ((1 - a).sqrt() * x / (a * STD**2 + 1 - a)).float()
+
+    denoise = at_sigmas(from_epsilon(network, alphas_cumprod), alphas_cumprod.numpy())
+    draw = normal_draws(seeded_generators(0, 2), (6, 500))
+    sigmas, x, steps = karras_sigmas(80 if sampler == "sde-dpm++" else 24, 0.01, 120.0), draw(), []
+    on_step = lambda step, level, x, x0: steps.append(level)  # noqa: E731
+    if sampler == "heun":
+        ours = heun(denoise, x * sigmas[0], sigmas, draw, on_step=on_step)
+    else:
+        ours = multistep(denoise, x * sigmas[0], sigmas, draw if sampler[0] == "s" else None, on_step)
+    assert steps == sigmas[1:].tolist()
+    assert abs(ours.std() - STD) < 0.02
+    if sampler[0] != "s":
+        assert (ours - STD * x).abs().max() < 0.05
+
+
+def test_guidance_in_an_interval_costs_nothing_elsewhere(golden):
+    net = network(golden, PointDiffusionTransformer, "base_vector")
+    sizes = []
+    net.ln_pre.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    draw = normal_draws(seeded_generators(0, 1), (6, 20))
+    stage = replace(BASE, steps=5, sampler="dpm++", guidance_interval=(0.1, 10.0))
+    vector = torch.nn.functional.normalize(torch.randn(1, net.config.clip_width), dim=1)
+    sample_points(net, stage, draw, embedding=vector)
+    levels = karras_sigmas(5, *stage.sigmas)[:5].tolist()
+    guided = sum(0.1 <= level <= 10 for level in levels)
+    assert 0 < guided < 5 and sizes == [1] * (5 + guided)  # each half alone
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("name", ["base_vector", "base_grid", "upsample"])
+def test_nothing_is_told_in_few_tokens(golden, name):
+    """What guidance leans away from: tokens that are all alike are computed once, and counted."""
+    net = network(golden, PointUpsampler if name == "upsample" else PointDiffusionTransformer, name)
+    _, tensors = golden(f"point_e/{name}")
+    kind = "embedding" if net.config.conditioning == "vector" else "grid"
+    given = {kind: tensors["in/embeddings"]}
+    given |= {"low_res": tensors["in/low_res"]} if name == "upsample" else {}
+    zeros = {key: torch.zeros_like(value) for key, value in given.items()}
+    x, timesteps = tensors["in/x"], tensors["in/timesteps"]
+    whole = net(x, timesteps, **zeros)
+    conditions, counts = nothing(net, given)
+    assert conditions.shape[1] == len(given) and counts.sum() == sum(
+        value.shape[2] if value.dim() == 3 else 1 for value in given.values()
+    )
+    for fast in (net, prepare(net, approximate=False)):
+        assert_close(fast(x, timesteps, conditions=conditions, counts=counts), whole, 1e-5)
+
+
+def test_what_a_stage_cannot_be():
+    for arguments, message in (
+        ({"sampler": "huen"}, r"unknown sampler 'huen' \(did you mean 'heun'\?\)"),
+        ({"schedule": "x"}, "unknown noise schedule"),
+        ({"steps": 0}, "at least 1"),
+        ({"guidance_interval": (3, 1)}, "the lower first"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Stage(**arguments)
 
 
 def test_clouds():

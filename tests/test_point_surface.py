@@ -4,7 +4,8 @@ import pytest
 import torch
 from einops import rearrange
 from goldens.formula import formula_state_dict
-from maquette.point_e import SurfaceModel, farthest_points, nearest_points, surface_mesh, thinned
+from maquette.point_e import PointCloud, SurfaceModel, farthest_points, nearest_points, thinned
+from maquette.point_e.mesh import SIDE, surface_distances, zero_surface
 
 
 def surface_model(manifest, config=None):
@@ -41,19 +42,15 @@ def test_record_of_the_published_size(golden):
 
 
 @pytest.mark.parametrize("batch_size", [4096, 1000])
-def test_mesh(golden, batch_size):
+def test_surface(golden, batch_size):
+    """Vertices, faces and colours as recorded; the surface is open where it leaves the cube."""
     manifest, tensors = golden("point_e/sdf")
-    mesh = surface_mesh(surface_model(manifest), coloured(tensors), grid_size=16, batch_size=batch_size)
-    assert_close(mesh.vertices, tensors["out/mesh_vertices"])
-    assert_close(mesh.colours, tensors["out/mesh_rgb"])
-    assert torch.equal(torch.as_tensor(mesh.faces), tensors["out/mesh_faces"])
-
-
-def test_distances_of_one_sign_are_centred(golden):
-    manifest, tensors = golden("point_e/sdf")
-    net = surface_model(manifest)
-    torch.nn.init.constant_(net.output_proj.bias, 100.0)
-    assert len(surface_mesh(net, coloured(tensors), grid_size=8).faces)
+    cloud = PointCloud.from_tensor(coloured(tensors))
+    volume = surface_distances(surface_model(manifest), cloud, 16, batch_size).volume
+    vertices, faces = zero_surface(volume, SIDE / 15, SIDE / 2)
+    assert_close(vertices, tensors["out/mesh_vertices"])
+    assert torch.equal(torch.as_tensor(faces), tensors["out/mesh_faces"])
+    assert_close(cloud.colors[cloud.nearest(vertices)], tensors["out/mesh_rgb"])
 
 
 def test_farthest_points_and_their_colours(golden):
@@ -101,5 +98,3 @@ def test_what_does_not_fit_is_named(golden):
             net(queries, **arguments)
     with pytest.raises(ValueError, match="cannot choose 9 of 8 points"):
         farthest_points(torch.zeros(1, 8, 3), 9)
-    with pytest.raises(ValueError, match=r"expected \[points, 6\]"):
-        surface_mesh(net, points[0])

@@ -6,7 +6,8 @@ import maquette.toybox
 import torch
 from maquette.clip import ClipEncoder, ClipModel, ClipTokenizer
 from maquette.diffusion import GlideTokenizer, GlideUNet, NoisedClip, train_tokenizer
-from maquette.pipelines import GlidePipeline, UnCLIPPipeline, UnCLIPVariationPipeline
+from maquette.pipelines import GlidePipeline, PointEPipeline, UnCLIPPipeline, UnCLIPVariationPipeline
+from maquette.point_e import PointDiffusionTransformer, PointUpsampler, SurfaceModel
 from maquette.unclip import DiffusionPrior, UnCLIPDecoder, UnCLIPUpsampler
 
 TINY_CLIP: dict = {
@@ -111,5 +112,26 @@ def tiny_variation() -> UnCLIPVariationPipeline:
     whole = tiny_unclip()
     few = {"num_inference_steps": 3, "guidance_scale": 2.0, "upsampler_steps": 2}
     pipe = UnCLIPVariationPipeline(whole.decoder, whole.clip, whole.tokenizer, whole.upsampler, **few)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def tiny_point_e(conditioning: str = "grid", **arguments) -> PointEPipeline:
+    """A pipeline around random networks: 40 points, then 60 more, of the tiny CLIP's grids or vectors; a surface."""
+    clip = tiny_clip()
+    width = {"none": 32, "vector": 16, "grid": 32}[conditioning]
+    small = {"width": 32, "layers": 1, "heads": 2}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        base = PointDiffusionTransformer(n_ctx=40, conditioning=conditioning, clip_width=width, **small)
+        upsampler = PointUpsampler(n_ctx=60, cond_ctx=40, clip_width=32, **small)
+        surface = SurfaceModel(100, 32, 1, 2, 1, 2)
+        for network in (base, upsampler, surface):
+            for parameter in network.parameters():
+                if parameter.dim() > 1:
+                    torch.nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
+    parts = {"base": base.eval(), "upsampler": upsampler.eval(), "surface": surface.eval()}
+    parts |= {"clip": clip.encoder, "tokenizer": clip.tokenizer}
+    pipe = PointEPipeline(**{**parts, "num_inference_steps": 4, "upsampler_steps": 3, **arguments})
     pipe.set_progress_bar_config(disable=True)
     return pipe

@@ -13,8 +13,6 @@ from embreex.mesh_construction import TriangleMesh
 from embreex.rtcore import EmbreeDevice
 from embreex.rtcore_scene import EmbreeScene
 
-from .world import Body
-
 CLEAR = np.float32(1e-3)
 """How far secondary rays start off a surface, in scene units."""
 REACH = np.float32(0.6)
@@ -64,11 +62,14 @@ def sphere_points(count: int) -> np.ndarray:
 
 
 class Tracer:
-    """Answers ray queries against a body's triangles; origins and directions are float32 [3, N]."""
+    """Answers ray queries against triangles, vertices float32 [V, 3] and faces int32 [T, 3].
 
-    def __init__(self, body: Body) -> None:
+    Origins and directions are float32 [3, N].
+    """
+
+    def __init__(self, vertices: np.ndarray, faces: np.ndarray) -> None:
         self._scene = EmbreeScene(_device())
-        TriangleMesh(self._scene, body.vertices, body.faces)
+        TriangleMesh(self._scene, vertices, faces)
 
     def first_hits(self, origin: np.ndarray, directions: np.ndarray) -> dict[str, np.ndarray]:
         """Where rays from one point [3] hit first: "primID" (the face or -1), "tfar" (distance), "u" and "v"."""

@@ -227,7 +227,7 @@ def render(scene: Scene, size: int = 64) -> np.ndarray:
         raise ValueError(f"picture size is {size}: expected {SMALLEST} to {LARGEST} pixels")
     body = scene.body(COARSE if size <= 96 else FINE)
     view = draw_view(scene, body)
-    rays = Tracer(body)
+    rays = Tracer(body.vertices, body.faces)
     picture = _floor(view, body, rays, size)
     _things(view, body, rays, picture)
     return np.rint(to_srgb(picture.transpose(1, 2, 0)) * 255).astype(np.uint8)

@@ -152,7 +152,7 @@ def cloud(body: Body, points: int) -> np.ndarray:
 def _visible(body: Body, points: int) -> tuple[np.ndarray, np.ndarray]:
     """Places [points, 3] spread evenly over all surface that can be seen from outside, and their faces [points]."""
     _centre(body)
-    rays = Tracer(body)
+    rays = Tracer(body.vertices, body.faces)
     skin = _skin(body)
 
     def visible(count: int) -> tuple[np.ndarray, np.ndarray]:

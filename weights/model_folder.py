@@ -61,8 +61,13 @@ def find_model(model: str | os.PathLike, task: str) -> Path:
 
 
 def converted_folder(name: str, task: str) -> Path:
-    """Where in the cache the model folder lies that is made of a published model's files on first use."""
-    return cache_folder() / f"{name}-{task}"
+    """Where in the cache the model folder lies that is made of a published model's files on first use.
+
+    Tasks that take the same files share it.
+    """
+    tasks = known_models()[name]["tasks"]
+    first = next(other for other in tasks if tasks[other] == tasks[task])
+    return cache_folder() / f"{name}-{first}"
 
 
 def load_part(kind: Any, folder: Path, dtype: Any) -> Any:

@@ -19,8 +19,9 @@ def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
     """The tensors of a safetensors file, of what torch.save wrote, or of a TorchScript archive, by name.
 
     They keep their format (float16, say), lie on the CPU and are mapped from the file where its layout allows it, so
-    that only what is used is read. A state dict inside a training checkpoint ("state_dict") is taken out of it, and the
-    "module." that data-parallel training puts before each name is taken off. The names of a tuple are "0", "1", ….
+    that only what is used is read. A state dict inside a training checkpoint ("state_dict" or "model_state_dict") is
+    taken out of it, and the "module." that data-parallel training puts before each name is taken off. The names of a
+    tuple are "0", "1", ….
     Checksums of a zip file, as torch.save and TorchScript write it, are compared.
     Raises FileNotFoundError, ValueError for a file that is no checkpoint or not what its checksums say, and what
     torch, safetensors, zipfile or pickle raise for one that is damaged or holds anything but weights: what it asks to
@@ -57,8 +58,23 @@ def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
                 raise ValueError(
                     f"{path} is damaged, as the checksum of {name} tells; fetch or copy it again"
                 )
-    content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+    with torch.serialization.safe_globals(_numpy_numbers()):
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     return _state_dict(path, content)
+
+
+def _numpy_numbers() -> list[Any]:
+    """What makes a NumPy float of its bytes, under its names in old and new NumPy: training checkpoints hold scores."""
+    import numpy as np
+
+    scalar = np.float64(0).__reduce__()[0]
+    kinds = [type(np.dtype(kind)) for kind in (np.float32, np.float64)]
+    return [
+        (scalar, "numpy.core.multiarray.scalar"),
+        (scalar, "numpy._core.multiarray.scalar"),
+        np.dtype,
+        *kinds,
+    ]
 
 
 def is_archive(path: str | os.PathLike) -> bool:
@@ -80,8 +96,9 @@ def _check_unpacked_size(path: Path) -> None:
 def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:
     import torch
 
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
+    for name in ("state_dict", "model_state_dict"):
+        if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
+            content = content[name]
     if isinstance(content, tuple):
         content = {str(place): value for place, value in enumerate(content)}
     if not isinstance(content, Mapping) or not content:

@@ -123,7 +123,10 @@ class PointStage:
 
     def save(self, model, folder: Path) -> None:
         """Write the network, with its CLIP or into its base, as `maquette.pipeline` reads them."""
-        settings = {f"{self.part}_schedule": self.settings.schedule}
+        settings: dict[str, Any] = {f"{self.part}_schedule": self.settings.schedule}
+        if self.part == "base":
+            share = self.settings.text_share
+            settings |= {"reads_words": share > 0, "reads_pictures": share < 1}
         if self.settings.base:
             base = find_model(self.settings.base, TASK)
             extend_model_folder(base, folder, {self.part: model}, settings)
