@@ -208,11 +208,6 @@ def our_key(key: str) -> str:
     return key.replace(".attn.in_proj_", ".attn.c_qkv.").replace(".attn.out_proj.", ".attn.c_proj.")
 
 
-def original_key(key: str) -> str:
-    """The inverse of `our_key`."""
-    return key.replace(".attn.c_qkv.", ".attn.in_proj_").replace(".attn.c_proj.", ".attn.out_proj.")
-
-
 def _image_vectors(encoder: ClipEncoder, pixels: Tensor) -> Tensor:
     return F.normalize(encoder.encode_image(pixels, with_grid=False).vector, dim=-1)
 

@@ -29,7 +29,11 @@ class Bottleneck(nn.Module):
         self.relu3 = nn.ReLU(inplace=True)
         self.downsample = None
         if stride > 1 or inputs != outputs:
-            layers = [nn.AvgPool2d(stride), nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs)]
+            layers = [
+                nn.AvgPool2d(stride),
+                nn.Conv2d(inputs, outputs, 1, bias=False),
+                nn.BatchNorm2d(outputs),
+            ]
             self.downsample = nn.Sequential(OrderedDict(zip(("-1", "0", "1"), layers, strict=True)))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -68,7 +72,12 @@ class ModifiedResNet(nn.Module):
     pool = AttentionPool2d
 
     def __init__(
-        self, layers: tuple[int, ...], output_dim: int, heads: int, input_resolution: int = 224, width: int = 64
+        self,
+        layers: tuple[int, ...],
+        output_dim: int,
+        heads: int,
+        input_resolution: int = 224,
+        width: int = 64,
     ):
         super().__init__()
         self.output_dim, self.input_resolution = output_dim, input_resolution

@@ -1,4 +1,4 @@
-"""The original's own code, from the package openai-clip, and pairs of its models and ours with the same random weights."""
+"""The original's own code, from the package openai-clip, and pairs of its models and ours of the same random weights."""
 
 from importlib.metadata import distribution
 from importlib.util import module_from_spec, spec_from_file_location
@@ -9,7 +9,12 @@ from maquette.clip.openai.model import build_model as our_build_model
 SIDE = 64
 TEXT = {"context_length": 77, "vocab_size": 49408, "transformer_width": 64, "transformer_heads": 1}
 VIT = {"vision_layers": 3, "vision_width": 128, "vision_patch_size": 16, "transformer_layers": 2}
-RESNET = {"vision_layers": (1, 2, 1, 1), "vision_width": 16, "vision_patch_size": None, "transformer_layers": 2}
+RESNET = {
+    "vision_layers": (1, 2, 1, 1),
+    "vision_width": 16,
+    "vision_patch_size": None,
+    "transformer_layers": 2,
+}
 SIZES = {
     kind: {"embed_dim": 48, "image_resolution": SIDE, **TEXT, **vision}
     for kind, vision in {"ViT": VIT, "ResNet": RESNET}.items()
@@ -46,7 +51,9 @@ def pictures(number=2, seed=0):
 
 
 def assert_alike(ours, theirs):
-    """The same shape and format, and the same direction in every vector."""
+    """The same shape and format, and the same direction in every vector, or every map [C, H, W]."""
     assert (ours.shape, ours.dtype) == (theirs.shape, theirs.dtype)
+    if ours.dim() == 4:
+        ours, theirs = ours.flatten(1), theirs.flatten(1)
     assert torch.cosine_similarity(ours.float(), theirs.float(), dim=-1).min() >= 0.9999
     assert torch.allclose(ours.norm(), theirs.norm(), rtol=1e-3)

@@ -211,7 +211,7 @@ class CLIP(nn.Module):
         x = self.transformer(x.transpose(0, 1)).transpose(0, 1)
         x = self.ln_final(x).type(self.dtype)
         end = text.argmax(dim=-1)[:, None, None]  # the end of a text has the highest id
-        return torch.take_along_dim(x, end, dim=1)[:, 0] @ self.text_projection
+        return x.gather(1, end.expand(-1, 1, x.shape[-1]))[:, 0] @ self.text_projection
 
     def forward(self, image: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
         """How well N pictures and M texts fit, logits for a softmax: per picture [N, M] and per text [M, N]."""
