@@ -1,4 +1,4 @@
-"""The original's own code, from the package openai-clip, and pairs of its models and ours of the same random weights."""
+"""The original's own code, from the package openai-clip, and pairs of its models and ours with the same weights."""
 
 from importlib.metadata import distribution
 from importlib.util import module_from_spec, spec_from_file_location

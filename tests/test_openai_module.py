@@ -294,6 +294,12 @@ def test_exported_with_a_free_batch_size(kind):
             assert_alike(mine, wanted)
 
 
+@torch.no_grad()
+def test_it_compiles_into_one_graph(vit):
+    whole = torch.compile(vit[1], backend="eager", fullgraph=True, dynamic=True)
+    both((vit[0], whole), lambda model: model(*small_pair_of_inputs(3))[0])
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 @torch.no_grad()
 def test_onnx_through_export(vit, tmp_path):

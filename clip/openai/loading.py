@@ -71,11 +71,11 @@ def tokenize(texts: str | Sequence[str], context_length: int = 77, truncate: boo
 
 def transform(n_px: int) -> Compose:
     """A picture of any mode -> normalised pixels [3, n_px, n_px], by the steps of the original."""
-    steps = [Resize(n_px, InterpolationMode.BICUBIC), CenterCrop(n_px), to_rgb, ToTensor()]
+    steps = [Resize(n_px, InterpolationMode.BICUBIC), CenterCrop(n_px), convert_to_rgb, ToTensor()]
     return Compose([*steps, Normalize(OPENAI_MEAN, OPENAI_STD)])
 
 
-def to_rgb(picture: Image.Image) -> Image.Image:
+def convert_to_rgb(picture: Image.Image) -> Image.Image:
     return picture.convert("RGB")
 
 
