@@ -42,16 +42,24 @@ def models(tmp_path_factory):
 
 
 def test_zero_shot(models):
+    """`evaluate` on one-hot labels, and its parts on labels: their `accuracy` fails with NumPy 2.4, whatever the model."""
     theirs, ours, pictures = models
-    metrics = [
-        zeroshot_classification.evaluate(
-            model, DataLoader(pictures, batch_size=16), tokenizer, NAMES, TEMPLATES, "cpu", amp=False
+    found = []
+    for model, tokenizer in (theirs, ours):
+        one_hot = [(pixels, torch.eye(len(NAMES))[label]) for pixels, label in pictures]
+        metrics = zeroshot_classification.evaluate(
+            model, DataLoader(one_hot, batch_size=16), tokenizer, NAMES, TEMPLATES, "cpu", amp=False
         )
-        for model, tokenizer in (theirs, ours)
-    ]
-    assert metrics[0] == metrics[1]
-    assert {"acc1", "acc5", "mean_per_class_recall"} == metrics[0].keys()
-    assert 0 < metrics[0]["acc5"] < 1
+        classifier = zeroshot_classification.zero_shot_classifier(
+            model, tokenizer, NAMES, TEMPLATES, "cpu", amp=False
+        )
+        logits, target = zeroshot_classification.run_classification(
+            model, classifier, DataLoader(pictures, batch_size=16), "cpu", amp=False
+        )
+        found.append((metrics, (logits.topk(5).indices == target[:, None]).float().mean().item()))
+    assert found[0] == found[1]
+    assert 0 < found[0][0]["mean_average_precision"] < 1
+    assert 0 < found[0][1] < 1
 
 
 def captioned(batch):
@@ -77,26 +85,18 @@ def test_retrieval(models):
     assert 0 < metrics[0]["image_retrieval_recall@5"] < 1
 
 
-def test_linear_probe_reads_the_same_features(models):
-    """Its training asks for a GPU; the features are computed anywhere."""
+def test_linear_probe(models):
+    """Its features and its reading of a probe; the probe is fitted here, which clip-benchmark does on a GPU only."""
     (theirs, _), (ours, _), pictures = models
-    pixels = torch.stack([pixels for pixels, _ in pictures])
-    with torch.no_grad():
-        features = [linear_probe.Featurizer(model)(pixels) for model in (theirs, ours)]
-    assert torch.allclose(features[0], features[1], atol=1e-5)
-
-
-@pytest.mark.skipif(
-    not torch.cuda.is_available(), reason="clip-benchmark trains its linear probe on a GPU only"
-)
-def test_linear_probe(models, tmp_path):
-    (theirs, _), (ours, _), pictures = models
-    loader = DataLoader(pictures, batch_size=16)
-    metrics = [
-        linear_probe.evaluate(
-            model, loader, loader, -1, 16, 0, 0.1, 10, name, 0, str(tmp_path), "cuda", amp=False
-        )
-        for name, model in (("theirs", theirs), ("ours", ours))
-    ]
-    assert metrics[0] == metrics[1]
-    assert metrics[0]["lp_acc1"] > 0.5
+    accuracies = []
+    for model in (theirs, ours):
+        batches = DataLoader(pictures, batch_size=16)
+        with torch.no_grad():
+            features = torch.cat([linear_probe.Featurizer(model)(pixels) for pixels, _ in batches])
+        labels = torch.tensor([label for _, label in pictures])
+        weight = torch.linalg.lstsq(features, torch.eye(len(NAMES))[labels], driver="gelsd").solution
+        loader = DataLoader(linear_probe.FeatureDataset(features, labels), batch_size=16)
+        logits, target = linear_probe.infer(lambda x, weight=weight: x @ weight, loader, False, "cpu")
+        accuracies.append((logits.argmax(1) == target).float().mean().item())
+    assert accuracies[0] == accuracies[1]
+    assert accuracies[0] > 0.5

@@ -63,7 +63,7 @@ def test_openais_interface_treats_other_modes_as_the_original_does(photographs, 
     alpha = photographs[0].convert("L")
     picture = photographs[0].copy()
     picture.putalpha(alpha)
-    if mode in ("PA", "La"):
+    if mode == "PA":
         picture = picture.convert("LA")
     picture = picture.convert("I" if mode == "I;16" else mode)
     if mode == "I;16":
