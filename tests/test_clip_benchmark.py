@@ -42,7 +42,7 @@ def models(tmp_path_factory):
 
 
 def test_zero_shot(models):
-    """`evaluate` on one-hot labels, and its parts on labels: their `accuracy` fails with NumPy 2.4, whatever the model."""
+    """`evaluate` on one-hot labels, and its parts on labels: their `accuracy` fails with NumPy 2.4 for any model."""
     theirs, ours, pictures = models
     found = []
     for model, tokenizer in (theirs, ours):
