@@ -44,7 +44,6 @@ def test_numbers_are_open_clips(photographs, size, interpolation, resize_mode):
         "RGB",
         "L",
         "LA",
-        "La",
         "RGBA",
         "RGBa",
         "RGBX",
