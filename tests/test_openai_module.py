@@ -266,7 +266,7 @@ def small_pair_of_inputs(number):
     return pictures(number, seed=number), clip.tokenize(TEXTS[:1] * number)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
 @pytest.mark.parametrize("kind", KINDS)
 @torch.no_grad()
 def test_traced_with_one_batch_size_it_runs_with_another(kind):

@@ -3,6 +3,7 @@
 import os
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from PIL import Image
@@ -89,7 +90,7 @@ def download(url: str, root: str | os.PathLike | None = None) -> str:
     return str(find_file(url, url.split("/")[-2], folder=root))
 
 
-def _traced(model: CLIP) -> CLIP:
+def _traced(model: CLIP) -> Any:
     """`model` traced, with the numbers that OpenAI's archives hold beside the weights."""
     side, length, vocabulary = model.visual.input_resolution, model.context_length, model.vocab_size
     del model.context_length, model.vocab_size
