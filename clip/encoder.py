@@ -96,7 +96,9 @@ class ClipEncoder(ModelMixin, ConfigMixin):
                 activation,
             )
         else:
-            self.visual = ModifiedResNet(image_resolution, tuple(vision_layers), vision_width, embed_dim)
+            self.visual = ModifiedResNet(
+                tuple(vision_layers), embed_dim, vision_width // 2, image_resolution, vision_width
+            )
         self.transformer = Transformer(
             transformer_width,
             transformer_layers,
@@ -131,7 +133,7 @@ class ClipEncoder(ModelMixin, ConfigMixin):
         """
         weights = {our_key(key): value for key, value in state_dict.items() if key not in NOT_WEIGHTS}
         with torch.device("meta"):
-            net = cls(**{**_read_off(weights), **(config or {})})
+            net = cls(**{**sizes_of(weights), **(config or {})})
         return load_original(net, weights)
 
     def encode_image(self, pixels: Tensor, with_grid: bool = True) -> ImageFeatures:
@@ -206,11 +208,6 @@ def our_key(key: str) -> str:
     return key.replace(".attn.in_proj_", ".attn.c_qkv.").replace(".attn.out_proj.", ".attn.c_proj.")
 
 
-def original_key(key: str) -> str:
-    """The inverse of `our_key`."""
-    return key.replace(".attn.c_qkv.", ".attn.in_proj_").replace(".attn.c_proj.", ".attn.out_proj.")
-
-
 def _image_vectors(encoder: ClipEncoder, pixels: Tensor) -> Tensor:
     return F.normalize(encoder.encode_image(pixels, with_grid=False).vector, dim=-1)
 
@@ -224,7 +221,7 @@ def _check(holds: bool, problem: str) -> None:
         raise ValueError(f"these sizes make no CLIP: {problem}")
 
 
-def _read_off(weights: Mapping[str, Tensor]) -> dict:
+def sizes_of(weights: Mapping[str, Tensor]) -> dict:
     """The sizes that shapes tell; head sizes are those of the published models."""
     try:
         text_width = weights["ln_final.weight"].shape[0]

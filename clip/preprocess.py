@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, TypeVar
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -25,8 +25,6 @@ _RESIZE_MODES = ("shortest", "squash", "longest")
 _LONGEST = 512
 # Formats that Pillow hands to another program.
 _PROGRAMS = {"EPS", "WMF"}
-
-Kind = TypeVar("Kind", bound="Preprocess")
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ class Preprocess:
             )
 
     @classmethod
-    def from_config(cls: type[Kind], config: Mapping) -> Kind:
+    def from_config(cls, config: Mapping) -> "Preprocess":
         """What the config of a `ClipEncoder` says of its pictures."""
         return cls(
             config["image_resolution"],
@@ -83,11 +81,9 @@ class Preprocess:
 
     def fit(self, picture: Image.Image) -> Image.Image:
         """The picture as RGB, resized and cropped, or padded, to `size` × `size`."""
-        return self._cropped(to_rgb(picture))
-
-    def _cropped(self, picture: Image.Image) -> Image.Image:
         from torchvision.transforms import CenterCrop, InterpolationMode, Resize
 
+        picture = to_rgb(picture)
         width, height = picture.size
         longest = _LONGEST * min(width, height)
         shape: int | tuple[int, int] = self.size

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from maquette.clip.openai import OpenAIPreprocess
+from maquette.clip.openai.clip import _transform
 from maquette.clip.preprocess import OPENAI_MEAN, OPENAI_STD, Preprocess, open_picture
 from open_clip import image_transform
 from PIL import Image, UnidentifiedImageError
@@ -38,12 +38,20 @@ def test_numbers_are_open_clips(photographs, size, interpolation, resize_mode):
         assert torch.equal(ours(picture), theirs(picture)), picture.size
 
 
-@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "CMYK", "1"])
+# All that Pillow converts to RGB.
+MODES = ["RGB", "L", "LA", "RGBA", "RGBa", "RGBX", "P", "PA", "CMYK", "YCbCr", "HSV", "1", "I", "F", "I;16"]
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_openais_interface_treats_other_modes_as_the_original_does(photographs, mode):
     alpha = photographs[0].convert("L")
     picture = photographs[0].copy()
     picture.putalpha(alpha)
-    picture = picture.convert(mode)
+    if mode == "PA":
+        picture = picture.convert("LA")
+    picture = picture.convert("I" if mode == "I;16" else mode)
+    if mode == "I;16":
+        picture = picture.point(lambda value: value * 100).convert(mode)
     steps = [
         transforms.Resize(64, interpolation=transforms.InterpolationMode.BICUBIC),
         transforms.CenterCrop(64),
@@ -51,7 +59,7 @@ def test_openais_interface_treats_other_modes_as_the_original_does(photographs, 
         transforms.ToTensor(),
         transforms.Normalize(OPENAI_MEAN, OPENAI_STD),
     ]
-    assert torch.equal(OpenAIPreprocess(64)(picture), transforms.Compose(steps)(picture))
+    assert torch.equal(_transform(64)(picture), transforms.Compose(steps)(picture))
 
 
 @given(

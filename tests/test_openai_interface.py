@@ -2,6 +2,7 @@
 
 import re
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
@@ -90,7 +91,9 @@ def test_a_model_is_a_module_like_the_original(archive, tmp_path):
     path, theirs = archive
     model, preprocess = clip.load(path, torch.device("cpu"))
     assert (model.visual.input_resolution, model.context_length, model.vocab_size) == (32, 77, 49408)
-    assert preprocess.size == 32
+    assert [type(step).__name__ for step in preprocess.transforms] == [
+        "Resize", "CenterCrop", "function", "ToTensor", "Normalize",
+    ]  # fmt: skip
     assert model.dtype == torch.float32
     assert not model.training
     assert model.logit_scale.exp().item() == pytest.approx(theirs.logit_scale.exp().item())
@@ -110,18 +113,62 @@ def test_a_model_is_a_module_like_the_original(archive, tmp_path):
         assert torch.allclose(again(images, text)[0], per_image, atol=0.1)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_jit_gives_a_traced_module_with_an_archives_attributes(archive):
+    model, preprocess = clip.load(archive[0], "cpu", jit=True)
+    assert isinstance(model, torch.jit.ScriptModule)
+    assert model.state_dict().keys() == archive[1].state_dict().keys()
+    for name in ("input_resolution", "context_length", "vocab_size"):
+        assert getattr(model, name).item() == getattr(archive[1], name).item()
+    image = preprocess(Image.new("RGB", (40, 50), COLOURS["red"]))[None].expand(3, -1, -1, -1)
+    text = clip.tokenize(["a dog"])
+    assert close(model.encode_image(image), archive[1].encode_image(image))
+    assert close(model.encode_text(text), archive[1].encode_text(text))
+    assert close(model(image, text)[0], archive[1](image, text)[0])
+
+
 def test_what_load_cannot_do_is_one_sentence(archive, tmp_path, monkeypatch):
-    with pytest.warns(UserWarning, match=r"jit=True has no effect"):
-        model, _ = clip.load(archive[0], "cpu", jit=True)
-    assert not isinstance(model, torch.jit.ScriptModule)
-    with pytest.raises(ValueError, match=r"ViT-B/23 is neither a file nor .*did you mean 'ViT-B/32'"):
+    with pytest.raises(RuntimeError, match=r"ViT-B/23 is neither a file nor .*did you mean 'ViT-B/32'"):
         clip.load("ViT-B/23")
     torch.save({"weight": torch.zeros(3)}, tmp_path / "other.pt")
     with pytest.raises(ValueError, match="no CLIP"):
         clip.load(tmp_path / "other.pt")
+    weights = {key: value for key, value in archive[1].state_dict().items() if not key.startswith("visual.")}
+    torch.save(weights, tmp_path / "texts.pt")
+    with pytest.raises(ValueError, match="no image encoder"):
+        clip.load(tmp_path / "texts.pt")
     monkeypatch.setenv("MAQUETTE_OFFLINE", "1")
     with pytest.raises(FileNotFoundError, match=re.escape(f"{tmp_path / 'ViT-B-32.pt'} is missing")):
         clip.load("ViT-B/32", download_root=tmp_path)
+
+
+CLIENT = """
+import clip
+import clip.model
+from clip import clip as module, load
+from clip.clip import _transform, tokenize
+from clip.model import CLIP, ResidualAttentionBlock, convert_weights
+from clip.simple_tokenizer import SimpleTokenizer as _Tokenizer
+
+_tokenizer = _Tokenizer()
+model, preprocess = clip.load(PATH, device="cpu", jit=False)
+assert isinstance(model, CLIP) and isinstance(model.transformer.resblocks[0], ResidualAttentionBlock)
+again = module.build_model(model.state_dict()).float()
+assert type(again) is type(model) is clip.model.CLIP and load is clip.load is module.load
+assert module._MODELS["ViT-B/32"].endswith("/ViT-B-32.pt") and list(module._MODELS) == clip.available_models()
+assert tokenize("a cat").tolist()[0][1:3] == _tokenizer.encode("a cat") == module._tokenizer.encode("a cat")
+assert [type(step) for step in preprocess.transforms] == [type(step) for step in _transform(32).transforms]
+print(model.encode_text(tokenize("a cat")).shape)
+"""
+
+
+def test_a_program_that_was_not_changed_runs(archive, tmp_path):
+    """With a start-up that puts this package in the original's place, in a process of its own."""
+    start = "import sys\nimport maquette.clip.openai\nsys.modules['clip'] = maquette.clip.openai\n"
+    program = tmp_path / "program.py"
+    program.write_text(f"{start}PATH = {str(archive[0])!r}\n{CLIENT}", encoding="utf-8")
+    ended = subprocess.run([sys.executable, program], capture_output=True, text=True, cwd=tmp_path)
+    assert (ended.returncode, ended.stdout) == (0, "torch.Size([1, 48])\n"), ended.stderr
 
 
 def test_names_and_tokens_are_the_originals():

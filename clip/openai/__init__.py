@@ -1,5 +1,10 @@
-"""OpenAI's interface to CLIP."""
+"""OpenAI's interface to CLIP: a package that stands in for theirs, with their modules under their names.
 
-from .clip import OpenAIClip, OpenAIPreprocess, available_models, load, tokenize
+`sys.modules["clip"] = maquette.clip.openai` in a program's own start-up serves code that imports `clip`, `clip.clip`,
+`clip.model` and `clip.simple_tokenizer`, unchanged.
+"""
 
-__all__ = ["OpenAIClip", "OpenAIPreprocess", "available_models", "load", "tokenize"]
+from . import clip, model, simple_tokenizer
+from .loading import available_models, load, tokenize
+
+__all__ = ["available_models", "clip", "load", "model", "simple_tokenizer", "tokenize"]
