@@ -1,0 +1,155 @@
+"""What open_clip says of a model, and that in `ClipEncoder`'s words where it is one that `ClipEncoder` builds."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from .preprocess import OPENAI_MEAN, OPENAI_STD
+
+if TYPE_CHECKING:
+    from open_clip import CLIPTextCfg, CLIPVisionCfg
+
+# open_clip's settings that ClipEncoder follows, and those that change no vector of the models that it builds.
+MODEL = {"embed_dim", "quick_gelu", "init_logit_bias", "init_logit_scale", "vision_cfg", "text_cfg"}
+TOWERS = {
+    "image_size", "layers", "width", "patch_size", "head_width", "mlp_ratio", "context_length", "vocab_size", "heads",
+    "patch_dropout", "attn_pooler_queries", "attn_pooler_heads", "output_tokens", "pad_id", "eos_id",
+}  # fmt: skip
+# What SigLIP's towers have beside, and must have.
+SIGLIP_VISION = {"timm_pool": "map", "timm_proj": "none"}
+SIGLIP_TEXT = {"no_causal_mask": True, "proj_bias": True, "pool_type": "last", "norm_kwargs": {"eps": 1e-6}}
+TOKENIZER = {"hf_tokenizer_name", "tokenizer_kwargs", "tokenizer_mode"}
+SIGLIP_VIT = re.compile(r"vit_\w+_patch\d+_siglip_\d+")
+
+
+@dataclass(frozen=True)
+class OpenClipConfig:
+    """What open_clip says of a model.
+
+    name: what it was asked for as. model: its "model_cfg"; prepared: its "preprocess_cfg", or its entry in open_clip's
+    table, which also says whether the weights were trained with quick GELU.
+    """
+
+    name: str
+    model: Mapping[str, Any]
+    prepared: Mapping[str, Any]
+
+    def encoder(self) -> dict[str, Any] | None:
+        """The arguments of the `ClipEncoder` that computes the same; None if there is none."""
+        if siglip := self._siglip():
+            return siglip
+        from open_clip import CLIPTextCfg, CLIPVisionCfg
+
+        vision, text = CLIPVisionCfg(**self.model["vision_cfg"]), CLIPTextCfg(**self.model["text_cfg"])
+        others = [key for key, value in self.model.items() if value and key not in MODEL]
+        if others or _others(vision, TOWERS) or _others(text, TOWERS):
+            return None
+        return {
+            "vision_layers": vision.layers,
+            "vision_width": vision.width,
+            "vision_patch_size": vision.patch_size,
+            "vision_head_width": vision.head_width,
+            "vision_mlp_width": _mlp_width(vision),
+            "activation": "quick_gelu" if self._quick_gelu() else "gelu",
+            **self._text(text),
+            **self.pictures(),
+        }
+
+    def pictures(self) -> dict[str, Any]:
+        """Sizes of vectors and pictures, and how these are prepared. Raises ValueError for pictures that are no square."""
+        size, mode = self.model["vision_cfg"].get("image_size", 224), self.prepared.get("mode", "RGB")
+        if not isinstance(size, int) or mode != "RGB":
+            raise ValueError(f"{self.name} wants pictures of {size} in {mode}; only square RGB ones are supported")
+        # What is not said of the pictures is as in OpenAI's models.
+        said = {"mean": OPENAI_MEAN, "std": OPENAI_STD, "interpolation": "bicubic", "resize_mode": "shortest"}
+        said |= {key: value for key, value in self.prepared.items() if key in said and value is not None}
+        mean, std = ([value] * 3 if isinstance(value, (int, float)) else list(value) for value in (said["mean"], said["std"]))
+        return {
+            "embed_dim": self.model["embed_dim"],
+            "image_resolution": size,
+            "image_mean": mean,
+            "image_std": std,
+            "interpolation": said["interpolation"],
+            "resize_mode": said["resize_mode"],
+        }
+
+    def warn_of_activation(self) -> None:
+        """Say it where a name computes another activation than the weights were trained with, as in open_clip."""
+        if self.prepared.get("quick_gelu") and not self._quick_gelu():
+            architecture, _, tag = self.name.partition("/")
+            warnings.warn(
+                f"{self.name} was trained with quick GELU, and by this name it computes GELU, as in open_clip; "
+                f"{architecture}-quickgelu/{tag} computes what it was trained with",
+                stacklevel=4,
+            )
+
+    def _quick_gelu(self) -> bool:
+        """As the architecture says; OpenAI's weights are always computed as OpenAI does."""
+        return bool(self.model.get("quick_gelu") or self.name.endswith("/openai"))
+
+    def _text(self, text: CLIPTextCfg) -> dict[str, Any]:
+        return {
+            "context_length": text.context_length,
+            "vocab_size": text.vocab_size,
+            "transformer_width": text.width,
+            "transformer_heads": text.heads,
+            "transformer_layers": text.layers,
+            "transformer_mlp_width": _mlp_width(text),
+            "logit_bias": self.model.get("init_logit_bias") is not None,
+        }
+
+    def _siglip(self) -> dict[str, Any] | None:
+        """The arguments of a ClipEncoder that is a SigLIP or SigLIP2; None if this is something else."""
+        name = self.model["vision_cfg"].get("timm_model_name") or ""
+        if not SIGLIP_VIT.fullmatch(name):
+            return None
+        from open_clip import CLIPTextCfg, CLIPVisionCfg
+
+        vision, text = CLIPVisionCfg(**self.model["vision_cfg"]), CLIPTextCfg(**self.model["text_cfg"])
+        known = {"image_size", "timm_model_name", "timm_model_pretrained", "timm_drop", *SIGLIP_VISION}
+        gelu = {"None": "gelu", "{'approximate': 'tanh'}": "gelu_tanh"}.get(str(text.act_kwargs))
+        others = [key for key, value in self.model.items() if value and key not in {*MODEL, "custom_text"}]
+        others += _others(vision, known) + _others(text, {*TOWERS, *SIGLIP_TEXT, *TOKENIZER, "act_kwargs"})
+        others += [key for key, value in SIGLIP_VISION.items() if getattr(vision, key) != value]
+        others += [key for key, value in SIGLIP_TEXT.items() if getattr(text, key) != value]
+        if others or gelu is None or self._quick_gelu():
+            return None
+        return {**_siglip_vit(name), "text_activation": gelu, **self._text(text), **self.pictures()}
+
+
+def _siglip_vit(name: str) -> dict[str, Any]:
+    """The sizes of timm's ViT of this name, and its activation, which are said nowhere but in its code."""
+    import timm
+
+    with torch.device("meta"):
+        vit: Any = timm.create_model(name, num_classes=0, global_pool="map")
+    block = vit.blocks[0]
+    exact = isinstance(block.mlp.act, torch.nn.GELU) and block.mlp.act.approximate == "none"
+    return {
+        "siglip": True,
+        "vision_layers": len(vit.blocks),
+        "vision_width": vit.embed_dim,
+        "vision_patch_size": vit.patch_embed.patch_size[0],
+        "vision_head_width": vit.embed_dim // block.attn.num_heads,
+        "vision_mlp_width": block.mlp.fc1.out_features,
+        "activation": "gelu" if exact else "gelu_tanh",
+    }
+
+
+def _others(tower: CLIPVisionCfg | CLIPTextCfg, known: set[str]) -> list[str]:
+    """The settings of a tower that differ from open_clip's defaults in more than what is `known`."""
+    return [
+        field.name
+        for field in fields(tower)
+        if field.name not in known and getattr(tower, field.name) != field.default
+    ]
+
+
+def _mlp_width(tower: CLIPVisionCfg | CLIPTextCfg) -> int | None:
+    return None if tower.mlp_ratio == 4 else int(tower.width * tower.mlp_ratio)
