@@ -17,12 +17,10 @@ from ..weights.model_folder import INDEX, load_part
 from ..weights.read_weights import is_archive
 from ..weights.table import nearest
 from .encoder import ClipEncoder
-from .open_clip_config import OpenClipConfig
+from .open_clip_config import CONFIG, WEIGHTS, OpenClipConfig
 from .open_clip_encoder import OpenClipEncoder
 from .open_clip_names import (
-    CONFIG,
     HUB,
-    WEIGHTS,
     architectures,
     find_open_clip,
     open_clip_config,
@@ -77,14 +75,10 @@ def load_clip(model: str, config: str | Mapping[str, Any] | None, progress: bool
 def _load_folder(folder: Path) -> Loaded:
     """A model that `save_pretrained` or a training wrote; its index says of which classes the parts are."""
     index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-    kinds = {kind.__name__: kind for kind in (OpenClipEncoder, OpenClipTokenizer)}
-    encoder, tokenizer = (
-        kinds.get(str(index.get(part, [None])[-1]), default)
-        for part, default in (("encoder", ClipEncoder), ("tokenizer", ClipTokenizer))
-    )
+    theirs = index["tokenizer"][-1] == OpenClipTokenizer.__name__
     return Loaded(
-        load_part(encoder, folder / "encoder", torch.float32),
-        load_part(tokenizer, folder / "tokenizer", torch.float32),
+        load_part(ClipEncoder, folder / "encoder", torch.float32),
+        load_part(OpenClipTokenizer if theirs else ClipTokenizer, folder / "tokenizer", torch.float32),
     )
 
 
@@ -136,8 +130,6 @@ def _built(path: Path, config: OpenClipConfig, folder: Path | None = None) -> Lo
     config.warn_of_activation()
     tokenizer = tokenizer_of(config.model["text_cfg"], folder)
     weights = read_weights(path)
-    if (ours := config.encoder()) is not None:
-        return Loaded(ClipEncoder.from_original(weights, ours), tokenizer)
-    theirs = {"architecture": dict(config.model), **config.pictures()}
-    context_length = config.model["text_cfg"].get("context_length", 77)
-    return Loaded(OpenClipEncoder.from_original(weights, {**theirs, "context_length": context_length}), tokenizer)
+    if config.ours:
+        return Loaded(ClipEncoder.from_original(weights, config.encoder()), tokenizer)
+    return Loaded(OpenClipEncoder.from_original(weights, config.model, config.prepared), tokenizer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,7 +16,9 @@ from tqdm import tqdm
 from ..layers import prepare
 from ..layers.precision import best_device, best_dtype
 from ..weights.model_folder import write_model_folder
+from ..weights.write_whole import write_whole
 from .load_clip import load_clip
+from .open_clip_config import CONFIG
 from .preprocess import Preprocess, open_upright
 
 if TYPE_CHECKING:
@@ -99,9 +102,24 @@ class ClipModel:
         return self.encoder
 
     def save_pretrained(self, folder: str | os.PathLike) -> None:
-        """Write a model folder that `from_pretrained` reads, weights in their present format."""
-        parts = {"encoder": self.encoder, "tokenizer": self.tokenizer}
-        write_model_folder(folder, type(self).__name__, parts, {})
+        """Write a model folder that `from_pretrained` reads, weights in their present format.
+
+        That of a network of open_clip's is one that open_clip reads as well. Raises FileExistsError, and touches
+        nothing, if there is something else in `folder`.
+        """
+        from .encoder import ClipEncoder
+
+        if isinstance(self.encoder, ClipEncoder):
+            parts = {"encoder": self.encoder, "tokenizer": self.tokenizer}
+            return write_model_folder(folder, type(self).__name__, parts, {})
+        folder = Path(folder).absolute()
+        if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / CONFIG).is_file()):
+            raise FileExistsError(f"{folder} holds something else than a model; give a new folder")
+        with write_whole(folder) as beside:
+            beside.mkdir()
+            for part in (self.encoder, self.tokenizer):
+                if hasattr(part, "save_pretrained"):  # open_clip carries OpenAI's tokenizer itself
+                    part.save_pretrained(beside)
 
     @property
     def logit_scale(self) -> float:

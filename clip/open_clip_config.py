@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -15,16 +15,19 @@ from .preprocess import OPENAI_MEAN, OPENAI_STD
 if TYPE_CHECKING:
     from open_clip import CLIPTextCfg, CLIPVisionCfg
 
+CONFIG = "open_clip_config.json"
+WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 # open_clip's settings that ClipEncoder follows, and those that change no vector of the models that it builds.
 MODEL = {"embed_dim", "quick_gelu", "init_logit_bias", "init_logit_scale", "vision_cfg", "text_cfg"}
 TOWERS = {
     "image_size", "layers", "width", "patch_size", "head_width", "mlp_ratio", "context_length", "vocab_size", "heads",
-    "patch_dropout", "attn_pooler_queries", "attn_pooler_heads", "output_tokens", "pad_id", "eos_id",
+    "hf_tokenizer_name", "tokenizer_kwargs", "tokenizer_mode", "patch_dropout", "attn_pooler_queries", "attn_pooler_heads", "output_tokens", "pad_id", "eos_id",
 }  # fmt: skip
 # What SigLIP's towers have beside, and must have.
 SIGLIP_VISION = {"timm_pool": "map", "timm_proj": "none"}
 SIGLIP_TEXT = {"no_causal_mask": True, "proj_bias": True, "pool_type": "last", "norm_kwargs": {"eps": 1e-6}}
-TOKENIZER = {"hf_tokenizer_name", "tokenizer_kwargs", "tokenizer_mode"}
+GELUS = {"None": "gelu", "{'approximate': 'tanh'}": "gelu_tanh"}
+TIMM = {"image_size", "timm_model_name", "timm_model_pretrained", "timm_drop"}
 SIGLIP_VIT = re.compile(r"vit_\w+_patch\d+_siglip_\d+")
 
 
@@ -40,24 +43,36 @@ class OpenClipConfig:
     model: Mapping[str, Any]
     prepared: Mapping[str, Any]
 
-    def encoder(self) -> dict[str, Any] | None:
-        """The arguments of the `ClipEncoder` that computes the same; None if there is none."""
-        if siglip := self._siglip():
-            return siglip
+    @property
+    def ours(self) -> bool:
+        """Whether `ClipEncoder` builds it."""
+        return self._clip() or self._siglip()
+
+    def encoder(self) -> dict[str, Any]:
+        """The arguments of the `ClipEncoder` that computes the same, if it is `ours`, but for what shapes tell."""
         from open_clip import CLIPTextCfg, CLIPVisionCfg
 
         vision, text = CLIPVisionCfg(**self.model["vision_cfg"]), CLIPTextCfg(**self.model["text_cfg"])
-        others = [key for key, value in self.model.items() if value and key not in MODEL]
-        if others or _others(vision, TOWERS) or _others(text, TOWERS):
-            return None
+        if vision.timm_model_name:
+            tower = {**_siglip_vit(vision.timm_model_name), "text_activation": GELUS[str(text.act_kwargs)]}
+        else:
+            tower = {
+                "vision_layers": vision.layers,
+                "vision_width": vision.width,
+                "vision_patch_size": vision.patch_size,
+                "vision_head_width": vision.head_width,
+                "vision_mlp_width": _mlp_width(vision),
+                "activation": "quick_gelu" if self._quick_gelu() else "gelu",
+            }
         return {
-            "vision_layers": vision.layers,
-            "vision_width": vision.width,
-            "vision_patch_size": vision.patch_size,
-            "vision_head_width": vision.head_width,
-            "vision_mlp_width": _mlp_width(vision),
-            "activation": "quick_gelu" if self._quick_gelu() else "gelu",
-            **self._text(text),
+            **tower,
+            "context_length": text.context_length,
+            "vocab_size": text.vocab_size,
+            "transformer_width": text.width,
+            "transformer_heads": text.heads,
+            "transformer_layers": text.layers,
+            "transformer_mlp_width": _mlp_width(text),
+            "logit_bias": self.model.get("init_logit_bias") is not None,
             **self.pictures(),
         }
 
@@ -93,62 +108,50 @@ class OpenClipConfig:
         """As the architecture says; OpenAI's weights are always computed as OpenAI does."""
         return bool(self.model.get("quick_gelu") or self.name.endswith("/openai"))
 
-    def _text(self, text: CLIPTextCfg) -> dict[str, Any]:
-        return {
-            "context_length": text.context_length,
-            "vocab_size": text.vocab_size,
-            "transformer_width": text.width,
-            "transformer_heads": text.heads,
-            "transformer_layers": text.layers,
-            "transformer_mlp_width": _mlp_width(text),
-            "logit_bias": self.model.get("init_logit_bias") is not None,
-        }
+    def _clip(self) -> bool:
+        return not self._others(TOWERS, TOWERS)
 
-    def _siglip(self) -> dict[str, Any] | None:
-        """The arguments of a ClipEncoder that is a SigLIP or SigLIP2; None if this is something else."""
-        name = self.model["vision_cfg"].get("timm_model_name") or ""
-        if not SIGLIP_VIT.fullmatch(name):
-            return None
+    def _siglip(self) -> bool:
+        vision, text = self.model["vision_cfg"], self.model["text_cfg"]
+        return (
+            SIGLIP_VIT.fullmatch(vision.get("timm_model_name") or "") is not None
+            and all(vision.get(key) == value for key, value in SIGLIP_VISION.items())
+            and all(text.get(key) == value for key, value in SIGLIP_TEXT.items())
+            and str(text.get("act_kwargs")) in GELUS
+            and not self._quick_gelu()
+            and not self._others(TIMM | SIGLIP_VISION.keys(), TOWERS | SIGLIP_TEXT.keys() | {"act_kwargs"}, {"custom_text"})
+        )
+
+    def _others(self, vision: Set[str], text: Set[str], model: Set[str] = frozenset()) -> list[str]:
+        """The settings that differ from open_clip's defaults in more than what is named."""
         from open_clip import CLIPTextCfg, CLIPVisionCfg
 
-        vision, text = CLIPVisionCfg(**self.model["vision_cfg"]), CLIPTextCfg(**self.model["text_cfg"])
-        known = {"image_size", "timm_model_name", "timm_model_pretrained", "timm_drop", *SIGLIP_VISION}
-        gelu = {"None": "gelu", "{'approximate': 'tanh'}": "gelu_tanh"}.get(str(text.act_kwargs))
-        others = [key for key, value in self.model.items() if value and key not in {*MODEL, "custom_text"}]
-        others += _others(vision, known) + _others(text, {*TOWERS, *SIGLIP_TEXT, *TOKENIZER, "act_kwargs"})
-        others += [key for key, value in SIGLIP_VISION.items() if getattr(vision, key) != value]
-        others += [key for key, value in SIGLIP_TEXT.items() if getattr(text, key) != value]
-        if others or gelu is None or self._quick_gelu():
-            return None
-        return {**_siglip_vit(name), "text_activation": gelu, **self._text(text), **self.pictures()}
+        others = [key for key, value in self.model.items() if value and key not in MODEL | model]
+        for known, tower in (
+            (vision, CLIPVisionCfg(**self.model["vision_cfg"])),
+            (text, CLIPTextCfg(**self.model["text_cfg"])),
+        ):
+            others += [
+                field.name
+                for field in fields(tower)
+                if field.name not in known and getattr(tower, field.name) != field.default
+            ]
+        return others
 
 
 def _siglip_vit(name: str) -> dict[str, Any]:
-    """The sizes of timm's ViT of this name, and its activation, which are said nowhere but in its code."""
+    """What shapes do not tell of timm's ViT of this name, which is said nowhere but in its code."""
     import timm
 
     with torch.device("meta"):
-        vit: Any = timm.create_model(name, num_classes=0, global_pool="map")
+        vit: Any = timm.create_model(name, depth=1, num_classes=0, global_pool="map")
     block = vit.blocks[0]
     exact = isinstance(block.mlp.act, torch.nn.GELU) and block.mlp.act.approximate == "none"
     return {
         "siglip": True,
-        "vision_layers": len(vit.blocks),
-        "vision_width": vit.embed_dim,
-        "vision_patch_size": vit.patch_embed.patch_size[0],
         "vision_head_width": vit.embed_dim // block.attn.num_heads,
-        "vision_mlp_width": block.mlp.fc1.out_features,
         "activation": "gelu" if exact else "gelu_tanh",
     }
-
-
-def _others(tower: CLIPVisionCfg | CLIPTextCfg, known: set[str]) -> list[str]:
-    """The settings of a tower that differ from open_clip's defaults in more than what is `known`."""
-    return [
-        field.name
-        for field in fields(tower)
-        if field.name not in known and getattr(tower, field.name) != field.default
-    ]
 
 
 def _mlp_width(tower: CLIPVisionCfg | CLIPTextCfg) -> int | None:

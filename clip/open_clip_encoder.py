@@ -2,55 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+import os
+from collections.abc import Mapping
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import init_empty_weights
-from diffusers import ConfigMixin, ModelMixin
-from diffusers.configuration_utils import register_to_config
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..weights.load_original import load_original
 from .features import ImageFeatures, TextFeatures
+from .open_clip_config import CONFIG, WEIGHTS, OpenClipConfig
 
 POSITIONS = "text.transformer.embeddings.position_ids"  # that transformers kept among the weights before 4.31
 
 
-class OpenClipEncoder(ModelMixin, ConfigMixin):
+class OpenClipEncoder(nn.Module):
     """A model that open_clip builds (EVA02, ConvNeXt, CoCa, MobileCLIP, PE, ViTamin, CLIPA, XLM-R, NLLB, …).
 
-    architecture: open_clip's "model_cfg". The other arguments are as in `ClipEncoder`: what those around an encoder
-    want to know. Texts have vectors but no states. Raises what open_clip, timm and transformers raise.
+    architecture: open_clip's "model_cfg"; pictures: its "preprocess_cfg". config: what those around an encoder want to
+    know, as that of a `ClipEncoder`. Texts have vectors but no states. Raises ValueError for pictures that are not
+    square, and what open_clip, timm and transformers raise.
     """
 
-    @register_to_config
-    def __init__(
-        self,
-        architecture: dict[str, Any],
-        embed_dim: int,
-        image_resolution: int,
-        context_length: int,
-        image_mean: Sequence[float],
-        image_std: Sequence[float],
-        interpolation: str,
-        resize_mode: str,
-    ):
+    def __init__(self, architecture: Mapping[str, Any], pictures: Mapping[str, Any]):
         super().__init__()
+        said = OpenClipConfig("a model of open_clip's", architecture, pictures)
+        self.architecture, self.pictures = dict(architecture), said.pictures()
+        self.config = {"context_length": architecture["text_cfg"].get("context_length", 77), **self.pictures}
         self.model = build(architecture)
 
     @classmethod
-    def from_original(cls, state_dict: Mapping[str, Tensor], config: dict[str, Any]) -> OpenClipEncoder:
-        """The network of the checkpoint that open_clip loads into `config["architecture"]`, float32, in eval mode.
+    def from_original(
+        cls, state_dict: Mapping[str, Tensor], architecture: Mapping[str, Any], pictures: Mapping[str, Any]
+    ) -> OpenClipEncoder:
+        """The network of the checkpoint that open_clip loads into this architecture, float32, in eval mode.
 
         Raises ValueError naming up to five missing, extra or misshapen keys.
         """
         from open_clip.convert import convert_state_dict
         from open_clip.model import convert_to_custom_text_state_dict
 
-        with init_empty_weights():
-            net = cls(**config)
+        net = cls(architecture, pictures)
         weights: dict[str, Tensor] = convert_state_dict(net.model, dict(state_dict))
         if not hasattr(net.model, "positional_embedding"):
             weights = convert_to_custom_text_state_dict(weights)
@@ -60,6 +56,19 @@ class OpenClipEncoder(ModelMixin, ConfigMixin):
                 weights[name] = weights[name].reshape(getattr(net.model, name).shape)
         load_original(net.model, weights)
         return net.eval()
+
+    def save_pretrained(self, folder: str | os.PathLike) -> None:
+        """Write a folder in open_clip's own layout, in the present format; open_clip reads it as "local-dir:FOLDER"."""
+        words = {"image_mean": "mean", "image_std": "std", "image_resolution": "size"}
+        pictures = {words.get(key, key): value for key, value in self.pictures.items() if key != "embed_dim"}
+        content = {"model_cfg": self.architecture, "preprocess_cfg": pictures}
+        (Path(folder) / CONFIG).write_text(json.dumps(content, indent=2), encoding="utf-8")
+        weights = {key: value.contiguous() for key, value in self.model.state_dict().items()}
+        save_file(weights, Path(folder) / WEIGHTS[0])
+
+    @property
+    def device(self) -> torch.device:
+        return self.logit_scale.device
 
     @property
     def logit_scale(self) -> nn.Parameter:
@@ -74,7 +83,7 @@ class OpenClipEncoder(ModelMixin, ConfigMixin):
         side = self.config["image_resolution"]
         if pixels.dim() != 4 or pixels.shape[1:] != (3, side, side):
             raise ValueError(f"pixels have shape {tuple(pixels.shape)}; expected [N, 3, {side}, {side}]")
-        pixels = pixels.to(self.dtype)
+        pixels = pixels.to(next(self.model.visual.parameters()).dtype)
         if not with_grid or not _has_tokens(self.model.visual):
             return ImageFeatures(self.model.encode_image(pixels, normalize=False).float(), None)
         found = self.model.forward_intermediates(

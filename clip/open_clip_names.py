@@ -16,11 +16,9 @@ from typing import Any
 from ..weights import find_file
 from ..weights.download import offline
 from ..weights.table import nearest
-from .open_clip_config import OpenClipConfig
+from .open_clip_config import CONFIG, WEIGHTS, OpenClipConfig
 
 HUB = "hf-hub:"
-CONFIG = "open_clip_config.json"
-WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
 def find_open_clip(name: str, *, progress: bool = True) -> tuple[Path, OpenClipConfig]:
