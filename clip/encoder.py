@@ -147,7 +147,8 @@ class ClipEncoder(ModelMixin, ConfigMixin):
 
         The vector is read where the highest id, the text's end, first stands, in SigLIP at the last place. Without the
         states the padding after the longest text is left out, if tokens do not see later ones, and the last block is
-        computed for the vector alone; the vector is the same. Raises ValueError for another shape or an id outside of the vocabulary.
+        computed for the vector alone; the vector is the same. Raises ValueError for another shape or an id outside of
+        the vocabulary.
         """
         most, known = self.config["context_length"], self.config["vocab_size"]
         if tokens.dim() != 2 or not 0 < tokens.shape[1] <= most:
@@ -264,7 +265,7 @@ def _read_off(weights: Mapping[str, Tensor]) -> dict:
     except (KeyError, IndexError, ValueError) as error:
         raise ValueError(
             f"these weights are no CLIP, or of a kind that needs its config: {error} is missing or misshapen; give "
-            "OpenAI's or an open_clip ViT, ResNet or SigLIP checkpoint, or say what it is with config='ARCHITECTURE/TAG'"
+            "OpenAI's or an open_clip ViT, ResNet or SigLIP checkpoint, or say config='ARCHITECTURE/TAG'"
         ) from None
 
 

@@ -47,7 +47,11 @@ def load_clip(model: str, config: str | Mapping[str, Any] | None, progress: bool
         raise ValueError(
             f"config goes with the path of a file of weights, and {model!r} is none; leave it out"
         )
-    if model not in known_models(TASK) and os.path.isdir(model) and not os.path.isfile(os.path.join(model, INDEX)):
+    if (
+        model not in known_models(TASK)
+        and os.path.isdir(model)
+        and not os.path.isfile(os.path.join(model, INDEX))
+    ):
         return _load_foreign_folder(Path(model))
     folder = find_folder(model, TASK)
     if folder is not None:

@@ -90,14 +90,17 @@ class ClipModel:
         prepare(encoder, approximate)
         return cls(encoder, tokenizer, os.fspath(model))
 
-    def own_encoder(self) -> ClipEncoder:
-        """The encoder for training it or reading its states, which a network of open_clip's cannot do: ValueError."""
+    def own_encoder(self, with_states: bool = False) -> ClipEncoder:
+        """The encoder, for training it or, `with_states`, for reading texts token by token.
+
+        Raises ValueError if it is open_clip's network or, `with_states`, a SigLIP, whose texts have no end.
+        """
         from .encoder import ClipEncoder
 
-        if not isinstance(self.encoder, ClipEncoder):
+        if not isinstance(self.encoder, ClipEncoder) or (with_states and self.encoder.config["siglip"]):
+            kind = "a SigLIP" if isinstance(self.encoder, ClipEncoder) else "a network of open_clip's"
             raise ValueError(
-                f"{self.name} is a network of open_clip's, which gives vectors and is neither trained nor read token by "
-                "token here; take one of the models that `maquette models --all` lists as loading here"
+                f"{self.name} is {kind}, of which only whole vectors are used; take a ViT or ResNet such as ViT-B/32"
             )
         return self.encoder
 
@@ -113,7 +116,9 @@ class ClipModel:
             parts = {"encoder": self.encoder, "tokenizer": self.tokenizer}
             return write_model_folder(folder, type(self).__name__, parts, {})
         folder = Path(folder).absolute()
-        if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / CONFIG).is_file()):
+        if folder.is_file() or (
+            folder.is_dir() and any(folder.iterdir()) and not (folder / CONFIG).is_file()
+        ):
             raise FileExistsError(f"{folder} holds something else than a model; give a new folder")
         with write_whole(folder) as beside:
             beside.mkdir()

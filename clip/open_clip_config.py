@@ -77,14 +77,19 @@ class OpenClipConfig:
         }
 
     def pictures(self) -> dict[str, Any]:
-        """Sizes of vectors and pictures, and how these are prepared. Raises ValueError for pictures that are no square."""
+        """Sizes of vectors and pictures, and how these are prepared. Raises ValueError where they are no square."""
         size, mode = self.model["vision_cfg"].get("image_size", 224), self.prepared.get("mode", "RGB")
         if not isinstance(size, int) or mode != "RGB":
-            raise ValueError(f"{self.name} wants pictures of {size} in {mode}; only square RGB ones are supported")
+            raise ValueError(
+                f"{self.name} wants pictures of {size} in {mode}; only square RGB ones are supported"
+            )
         # What is not said of the pictures is as in OpenAI's models.
         said = {"mean": OPENAI_MEAN, "std": OPENAI_STD, "interpolation": "bicubic", "resize_mode": "shortest"}
         said |= {key: value for key, value in self.prepared.items() if key in said and value is not None}
-        mean, std = ([value] * 3 if isinstance(value, (int, float)) else list(value) for value in (said["mean"], said["std"]))
+        mean, std = (
+            [value] * 3 if isinstance(value, (int, float)) else list(value)
+            for value in (said["mean"], said["std"])
+        )
         return {
             "embed_dim": self.model["embed_dim"],
             "image_resolution": size,
@@ -119,7 +124,9 @@ class OpenClipConfig:
             and all(text.get(key) == value for key, value in SIGLIP_TEXT.items())
             and str(text.get("act_kwargs")) in GELUS
             and not self._quick_gelu()
-            and not self._others(TIMM | SIGLIP_VISION.keys(), TOWERS | SIGLIP_TEXT.keys() | {"act_kwargs"}, {"custom_text"})
+            and not self._others(
+                TIMM | SIGLIP_VISION.keys(), TOWERS | SIGLIP_TEXT.keys() | {"act_kwargs"}, {"custom_text"}
+            )
         )
 
     def _others(self, vision: Set[str], text: Set[str], model: Set[str] = frozenset()) -> list[str]:

@@ -51,6 +51,13 @@ def open_clip_names() -> list[str]:
     return [f"{model}/{tag}" for model, tag in list_pretrained()]
 
 
+def open_clip_millions(name: str) -> int:
+    """The parameters of "ARCHITECTURE/TAG", in millions, from a table: to count them the model has to be built."""
+    sizes = json.loads(Path(__file__).with_name("open_clip_sizes.json").read_text(encoding="utf-8"))
+    architecture = name.partition("/")[0]
+    return sizes[architecture.removesuffix("-quickgelu")]
+
+
 def architectures() -> list[str]:
     """The names of open_clip's architectures, whether or not there are weights for them."""
     from open_clip import list_models

@@ -75,7 +75,9 @@ class AttentionPool(nn.Module):
         self.mlp = MLP(width, inner, activation)
 
     def forward(self, x: Tensor) -> Tensor:
-        k, v = rearrange(self.kv(x), "n length (two heads c) -> two n heads length c", two=2, heads=self.heads)
+        k, v = rearrange(
+            self.kv(x), "n length (two heads c) -> two n heads length c", two=2, heads=self.heads
+        )
         q = rearrange(self.q(self.latent), "one length (heads c) -> one heads length c", heads=self.heads)
         seen = attend(q.expand(len(x), -1, -1, -1), k, v)
         y = self.proj(rearrange(seen, "n heads one c -> n one (heads c)"))
@@ -90,5 +92,7 @@ def siglip_keys(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
             key = re.sub(theirs, ours, key)
         if key == "visual.positional_embedding" and value.dim() == 3:
             value = value[0]
-        named[key] = value.T if key == "text_projection" and "text.text_projection.weight" in state_dict else value
+        named[key] = (
+            value.T if key == "text_projection" and "text.text_projection.weight" in state_dict else value
+        )
     return named

@@ -64,7 +64,9 @@ def clip_of_folder(folder: Path) -> ClipEncoder:
         raise ValueError(
             f"{folder} holds a model of transformers of the kind {said.get('model_type')!r}; only CLIPModel is read"
         )
-    weights = read_weights(next((path for name in WEIGHTS if (path := folder / name).is_file()), folder / WEIGHTS[0]))
+    weights = read_weights(
+        next((path for name in WEIGHTS if (path := folder / name).is_file()), folder / WEIGHTS[0])
+    )
     text = {key: value for key, value in weights.items() if key.startswith("text_")}
     image = {key: value for key, value in weights.items() if key.startswith("vis")}
     named = {**_named(text), **{f"visual.{key}": value for key, value in _named(image).items()}}

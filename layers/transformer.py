@@ -10,7 +10,11 @@ from torch import Tensor, nn
 from .attention import Attention
 
 QUICK = 1.702  # quick GELU is x * sigmoid(1.702 x)
-ACTIVATIONS = {"gelu": "none", "gelu_tanh": "tanh", "quick_gelu": "none"}  # and torch's word for how GELU is computed
+ACTIVATIONS = {
+    "gelu": "none",
+    "gelu_tanh": "tanh",
+    "quick_gelu": "none",
+}  # and torch's word for how GELU is computed
 
 
 class MLP(nn.Module):
@@ -26,7 +30,9 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.c_fc(x)
-        return self.c_proj(F.silu(QUICK * h) / QUICK if self.quick else F.gelu(h, approximate=self.approximate))
+        return self.c_proj(
+            F.silu(QUICK * h) / QUICK if self.quick else F.gelu(h, approximate=self.approximate)
+        )
 
 
 class Block(nn.Module):

@@ -92,9 +92,7 @@ FAMILIES = {
     },
     "MobileCLIP": {
         "vision_cfg": {
-            **tiny(
-                "fastvit_mci0", "tiny_fastvit", layers=(1, 1, 1, 1), embed_dims=(16, 16, 32, 32)
-            ),
+            **tiny("fastvit_mci0", "tiny_fastvit", layers=(1, 1, 1, 1), embed_dims=(16, 16, 32, 32)),
             "image_size": 64,
             "timm_pool": "avg",
             "timm_proj": None,
@@ -157,9 +155,20 @@ def made_folder(family, folder):
     text = config["text_cfg"]
     if name := text.get("hf_model_name"):
         sizes = {"vocab_size": 60, "pad_token_id": 1}
-        layers = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
-        both = {f"{side}_{key}": 2 for side in ("encoder", "decoder") for key in ("layers", "attention_heads")}
-        tower = XLMRobertaConfig(**sizes, **layers) if name == "xlmr" else M2M100Config(**sizes, **both, d_model=32)
+        layers = {
+            "hidden_size": 32,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "intermediate_size": 64,
+        }
+        both = {
+            f"{side}_{key}": 2 for side in ("encoder", "decoder") for key in ("layers", "attention_heads")
+        }
+        tower = (
+            XLMRobertaConfig(**sizes, **layers)
+            if name == "xlmr"
+            else M2M100Config(**sizes, **both, d_model=32)
+        )
         tower.save_pretrained(folder / "tower")
         assert AutoConfig.from_pretrained(folder / "tower").model_type == tower.model_type
         text |= {"hf_model_name": str(folder / "tower"), "hf_tokenizer_name": "words"}
@@ -180,11 +189,17 @@ def made_folder(family, folder):
 
 
 def made_tokenizer(folder):
-    words = ["<s>", "<pad>", "</s>", "<unk>", *"a red chair two blue tables and lamp".split()]
+    words = ["<s>", "<pad>", "</s>", "<unk>", *["a", "red", "chair", "two", "blue", "tables", "and", "lamp"]]
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, "<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.TemplateProcessing("<s> $A </s>", None, [("<s>", 0), ("</s>", 2)])
-    special = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "sep_token": "</s>", "unk_token": "<unk>"}
+    special = {
+        "bos_token": "<s>",
+        "pad_token": "<pad>",
+        "eos_token": "</s>",
+        "sep_token": "</s>",
+        "unk_token": "<unk>",
+    }
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
 
 
