@@ -21,12 +21,14 @@ WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 MODEL = {"embed_dim", "quick_gelu", "init_logit_bias", "init_logit_scale", "vision_cfg", "text_cfg"}
 TOWERS = {
     "image_size", "layers", "width", "patch_size", "head_width", "mlp_ratio", "context_length", "vocab_size", "heads",
-    "hf_tokenizer_name", "tokenizer_kwargs", "tokenizer_mode", "patch_dropout", "attn_pooler_queries", "attn_pooler_heads", "output_tokens", "pad_id", "eos_id",
+    "hf_tokenizer_name", "tokenizer_kwargs", "tokenizer_mode", "patch_dropout", "attn_pooler_queries",
+    "attn_pooler_heads", "output_tokens", "pad_id", "eos_id",
 }  # fmt: skip
 # What SigLIP's towers have beside, and must have.
 SIGLIP_VISION = {"timm_pool": "map", "timm_proj": "none"}
 SIGLIP_TEXT = {"no_causal_mask": True, "proj_bias": True, "pool_type": "last", "norm_kwargs": {"eps": 1e-6}}
 GELUS = {"None": "gelu", "{'approximate': 'tanh'}": "gelu_tanh"}
+CUSTOM = {"custom_text"}
 TIMM = {"image_size", "timm_model_name", "timm_model_pretrained", "timm_drop"}
 SIGLIP_VIT = re.compile(r"vit_\w+_patch\d+_siglip_\d+")
 
@@ -125,7 +127,7 @@ class OpenClipConfig:
             and str(text.get("act_kwargs")) in GELUS
             and not self._quick_gelu()
             and not self._others(
-                TIMM | SIGLIP_VISION.keys(), TOWERS | SIGLIP_TEXT.keys() | {"act_kwargs"}, {"custom_text"}
+                TIMM | SIGLIP_VISION.keys(), TOWERS | SIGLIP_TEXT.keys() | {"act_kwargs"}, CUSTOM
             )
         )
 

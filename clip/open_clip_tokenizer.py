@@ -1,4 +1,4 @@
-"""The tokenizers of transformers that many of open_clip's models read texts with, behind `ClipTokenizer`'s interface."""
+"""The tokenizers of transformers that many of open_clip's models read with, behind `ClipTokenizer`'s interface."""
 
 from __future__ import annotations
 

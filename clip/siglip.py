@@ -85,7 +85,7 @@ class AttentionPool(nn.Module):
 
 
 def siglip_keys(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights of open_clip's SigLIP and SigLIP2 checkpoints under the names, and in the layout, that they have here."""
+    """The weights of open_clip's SigLIP and SigLIP2 checkpoints under the names and in the layout of here."""
     named = {}
     for key, value in state_dict.items():
         for theirs, ours in NAMES.items():
