@@ -102,7 +102,7 @@ FAMILIES = {
     },
     "MobileCLIP-B": {
         "vision_cfg": {
-            **tiny("vit_base_mci_224", "tiny_mci", **vit),
+            **tiny("vit_base_mci_224", "tiny_mci", img_size=32, depth=1),
             "timm_pool": "token",
             "timm_proj": None,
         },
