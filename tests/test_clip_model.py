@@ -159,7 +159,9 @@ def test_a_folder_of_transformers(tmp_path):
 
     sizes = {"hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4, "num_hidden_layers": 2}
     text = {**sizes, "eos_token_id": 49407, "bos_token_id": 49406}
-    config = CLIPConfig(text, {**sizes, "image_size": 32, "patch_size": 8}, projection_dim=16)
+    config = CLIPConfig(
+        text_config=text, vision_config={**sizes, "image_size": 32, "patch_size": 8}, projection_dim=16
+    )
     torch.manual_seed(0)
     theirs = CLIPModel(config).eval()
     theirs.save_pretrained(tmp_path)
