@@ -96,7 +96,7 @@ def test_every_name_resolves_without_the_network(monkeypatch):
         assert config.pictures()["embed_dim"] > 0 and config.pictures()["image_resolution"] >= 224
         assert open_clip_millions(name) > 10
     ours = {name for name, config in configs.items() if config.ours}
-    assert len(ours) >= 121 and all(name in ours for name in configs if re.match("ViT-.*SigLIP", name))
+    assert sum("SigLIP" in name for name in ours) >= 25 and len(ours) >= 121
     for name in ours:
         if "SigLIP" not in name:
             assert set(configs[name].encoder()) <= set(signature(ClipEncoder).parameters)
