@@ -1,7 +1,6 @@
 """open_clip's names, over its own tables; its Hub is a real server on loopback."""
 
 import json
-import re
 import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
