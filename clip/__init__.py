@@ -7,7 +7,8 @@ Everything is imported on first use.
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .encoder import ClipEncoder, ImageFeatures, TextFeatures
+    from .encoder import ClipEncoder
+    from .features import ImageFeatures, TextFeatures
     from .model import ClipModel
     from .openai import available_models, load, tokenize
     from .preprocess import Preprocess, open_picture
@@ -30,8 +31,10 @@ __all__ = [
 
 
 def __getattr__(name: str):
-    if name in ("ClipEncoder", "ImageFeatures", "TextFeatures"):
+    if name == "ClipEncoder":
         from . import encoder as home
+    elif name in ("ImageFeatures", "TextFeatures"):
+        from . import features as home
     elif name == "ClipModel":
         from . import model as home
     elif name == "ClipTokenizer":

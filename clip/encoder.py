@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,36 +14,26 @@ from ..layers import Transformer
 from ..layers.transformer import ACTIVATIONS
 from ..weights.load_original import load_original
 from ..weights.read_weights import NOT_WEIGHTS
+from .features import ImageFeatures, TextFeatures
 from .preprocess import OPENAI_MEAN, OPENAI_STD
 from .resnet import ModifiedResNet
+from .siglip import NORM_EPS, SiglipVision, siglip_keys
 from .training.gradient_cache import in_chunks
 from .transformer import VisionTransformer, project
 
 MAX_LOGIT_SCALE = math.log(100)
 
 
-class ImageFeatures(NamedTuple):
-    """vector: [N, embed_dim] float32, not normalised; grid: patch tokens [N, tokens, width], None for a ResNet."""
-
-    vector: Tensor
-    grid: Tensor | None
-
-
-class TextFeatures(NamedTuple):
-    """vector: [N, embed_dim] float32, not normalised; states: [N, length, width], each token after the last norm."""
-
-    vector: Tensor
-    states: Tensor | None
-
-
 class ClipEncoder(ModelMixin, ConfigMixin):
     """CLIP's image and text towers. Source: CLIP (Radford et al. 2021), section 2; openai/CLIP, open_clip.
 
     The arguments are OpenAI's, and what open_clip's models differ in: channels of a head and of the feed-forward
-    half (default four times the width), activation ("quick_gelu" or "gelu"), logit_bias (of the sigmoid loss), and
-    how pictures are prepared (mean and deviation of channels, "bicubic" or "bilinear", "shortest", "squash" or
-    "longest"). vision_layers is a number for a ViT and four numbers for a ResNet, which has no vision_patch_size;
-    0: it reads texts only, as the CLIP beside a published unCLIP does.
+    half (default four times the width), activation ("quick_gelu", "gelu" or "gelu_tanh"; text_activation: where that of
+    the text tower is another one), logit_bias (of the sigmoid loss), and how pictures are prepared (mean and deviation
+    of channels, "bicubic" or "bilinear", "shortest", "squash" or "longest"). vision_layers is a number for a ViT and
+    four numbers for a ResNet, which has no vision_patch_size; 0: it reads texts only, as the CLIP beside a published
+    unCLIP does. siglip: a ViT as SigLIP's and SigLIP2's, whose vector a learned query collects from the patches, and
+    a text tower in which all tokens see each other and the last, padding or not, gives the vector.
     Raises ValueError for sizes that do not go together.
     """
 
@@ -64,6 +54,8 @@ class ClipEncoder(ModelMixin, ConfigMixin):
         vision_mlp_width: int | None = None,
         transformer_mlp_width: int | None = None,
         activation: str = "quick_gelu",
+        text_activation: str | None = None,
+        siglip: bool = False,
         logit_bias: bool = False,
         image_mean: Sequence[float] = OPENAI_MEAN,
         image_std: Sequence[float] = OPENAI_STD,
@@ -71,7 +63,8 @@ class ClipEncoder(ModelMixin, ConfigMixin):
         resize_mode: str = "shortest",
     ):
         super().__init__()
-        _check(activation in ACTIVATIONS, f"activation {activation!r} is not one of {', '.join(ACTIVATIONS)}")
+        for name in (activation, text_activation or activation):
+            _check(name in ACTIVATIONS, f"activation {name!r} is not one of {', '.join(ACTIVATIONS)}")
         _check(
             transformer_width % transformer_heads == 0,
             f"transformer_width {transformer_width} is no multiple of transformer_heads {transformer_heads}",
@@ -85,16 +78,13 @@ class ClipEncoder(ModelMixin, ConfigMixin):
                 vision_width % vision_head_width == 0,
                 f"vision_width {vision_width} is no multiple of vision_head_width {vision_head_width}",
             )
-            self.visual = VisionTransformer(
-                image_resolution,
-                vision_patch_size or 0,
-                vision_width,
-                vision_layers,
-                vision_width // vision_head_width,
-                vision_mlp_width,
-                embed_dim,
-                activation,
-            )
+            sizes = (image_resolution, vision_patch_size or 0, vision_width, vision_layers)
+            sizes = (*sizes, vision_width // vision_head_width, vision_mlp_width)
+            if siglip:
+                _check(vision_width == embed_dim, "SigLIP's vision_width is its embed_dim")
+                self.visual = SiglipVision(*sizes, activation)
+            else:
+                self.visual = VisionTransformer(*sizes, embed_dim, activation)
         else:
             self.visual = ModifiedResNet(
                 tuple(vision_layers), embed_dim, vision_width // 2, image_resolution, vision_width
@@ -104,16 +94,18 @@ class ClipEncoder(ModelMixin, ConfigMixin):
             transformer_layers,
             transformer_heads,
             mlp_width=transformer_mlp_width,
-            activation=activation,
-            causal=True,
+            activation=text_activation or activation,
+            causal=not siglip,
             per_head=False,
+            eps=NORM_EPS if siglip else 1e-5,
         )
         self.token_embedding = nn.Embedding(vocab_size, transformer_width)
         self.positional_embedding = nn.Parameter(0.01 * torch.randn(context_length, transformer_width))
-        self.ln_final = nn.LayerNorm(transformer_width)
+        self.ln_final = nn.LayerNorm(transformer_width, NORM_EPS if siglip else 1e-5)
         self.text_projection = nn.Parameter(
             transformer_width**-0.5 * torch.randn(transformer_width, embed_dim)
         )
+        self.text_projection_bias = nn.Parameter(torch.zeros(embed_dim)) if siglip else None
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
         # Not by assignment: the config has an entry of this name, which diffusers shows as an attribute.
         self._parameters["logit_bias"] = nn.Parameter(torch.tensor(-10.0)) if logit_bias else None
@@ -132,6 +124,8 @@ class ClipEncoder(ModelMixin, ConfigMixin):
         Raises ValueError naming up to five missing, extra or misshapen keys, or for what is no CLIP at all.
         """
         weights = {our_key(key): value for key, value in state_dict.items() if key not in NOT_WEIGHTS}
+        if "visual.trunk.attn_pool.latent" in weights:
+            weights = siglip_keys(weights)
         with torch.device("meta"):
             net = cls(**{**sizes_of(weights), **(config or {})})
         return load_original(net, weights)
@@ -153,9 +147,10 @@ class ClipEncoder(ModelMixin, ConfigMixin):
     def encode_text(self, tokens: Tensor, with_states: bool = True) -> TextFeatures:
         """Vectors and states of tokens [N, length], at most context_length, in one pass.
 
-        The vector is read where the highest id, the text's end, first stands. Without the states the padding
-        after the longest text is left out, and the last block is computed for the vector alone; the vector is the
-        same. Raises ValueError for another shape or an id outside of the vocabulary.
+        The vector is read where the highest id, the text's end, first stands, in SigLIP at the last place. Without the
+        states the padding after the longest text is left out, if tokens do not see later ones, and the last block is
+        computed for the vector alone; the vector is the same. Raises ValueError for another shape or an id outside of
+        the vocabulary.
         """
         most, known = self.config["context_length"], self.config["vocab_size"]
         if tokens.dim() != 2 or not 0 < tokens.shape[1] <= most:
@@ -165,15 +160,17 @@ class ClipEncoder(ModelMixin, ConfigMixin):
                 f"tokens reach from {tokens.min()} to {tokens.max()}; the vocabulary has {known}"
             )
         end = tokens.argmax(dim=-1)
+        if self.config["siglip"]:
+            end = torch.full_like(end, tokens.shape[1] - 1)
         if not with_states and len(tokens):
             tokens = tokens[:, : int(end.max()) + 1]
         x = self.token_embedding(tokens) + self.positional_embedding[: tokens.shape[1]]
         if not with_states:
             x = self.transformer(x, only=end)
-            return TextFeatures(project(x[:, 0], self.ln_final, self.text_projection), None)
+            return TextFeatures(self._projected(x[:, 0]), None)
         x = self.transformer(x)
         at_end = x[torch.arange(len(x), device=x.device), end]
-        return TextFeatures(project(at_end, self.ln_final, self.text_projection), self.ln_final(x))
+        return TextFeatures(self._projected(at_end), self.ln_final(x))
 
     def forward(
         self,
@@ -197,6 +194,10 @@ class ClipEncoder(ModelMixin, ConfigMixin):
             assert other_tokens is not None
             others = in_chunks(self, _text_vectors, other_tokens, chunk)
         return others, texts, self.logit_scale.clamp(max=MAX_LOGIT_SCALE).exp(), self.logit_bias
+
+    def _projected(self, x: Tensor) -> Tensor:
+        x, bias = project(x, self.ln_final, self.text_projection), self.text_projection_bias
+        return x if bias is None else x + bias.float()
 
     @property
     def _format(self) -> torch.dtype:
@@ -237,7 +238,7 @@ def sizes_of(weights: Mapping[str, Tensor]) -> dict:
         }
         if not any(key.startswith("visual.") for key in weights):
             return sizes | {"vision_layers": 0}
-        if "visual.proj" not in weights:
+        if "visual.attnpool.positional_embedding" in weights:
             stages = [_count(weights, f"visual.layer{number}.", 2) for number in (1, 2, 3, 4)]
             positions = weights["visual.attnpool.positional_embedding"].shape[0] - 1
             width = weights["visual.layer1.0.conv1.weight"].shape[0]
@@ -247,9 +248,11 @@ def sizes_of(weights: Mapping[str, Tensor]) -> dict:
                 "vision_patch_size": None,
                 "image_resolution": 32 * math.isqrt(positions),
             }
+        siglip = "visual.attn_pool.latent" in weights
         width, _, patch, _ = weights["visual.conv1.weight"].shape
-        positions = weights["visual.positional_embedding"].shape[0] - 1
+        positions = weights["visual.positional_embedding"].shape[0] - (not siglip)
         return sizes | {
+            "siglip": siglip,
             "vision_layers": _count(weights, "visual.transformer.resblocks.", 3),
             "vision_width": width,
             "vision_patch_size": patch,
@@ -258,8 +261,8 @@ def sizes_of(weights: Mapping[str, Tensor]) -> dict:
         }
     except (KeyError, IndexError, ValueError) as error:
         raise ValueError(
-            f"these weights are no CLIP, or of a kind that is not supported: {error} is missing or misshapen; "
-            "give OpenAI's or an open_clip ViT or ResNet checkpoint"
+            f"these weights are no CLIP, or of a kind that needs its config: {error} is missing or misshapen; give "
+            "OpenAI's or an open_clip ViT, ResNet or SigLIP checkpoint, or say config='ARCHITECTURE/TAG'"
         ) from None
 
 

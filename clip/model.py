@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -17,16 +15,17 @@ from tqdm import tqdm
 
 from ..layers import prepare
 from ..layers.precision import best_device, best_dtype
-from ..weights import find_folder, find_weights, known_models, read_weights
-from ..weights.model_folder import load_part, write_model_folder
-from ..weights.read_weights import is_archive
-from ..weights.table import nearest
-from .encoder import ClipEncoder
-from .preprocess import Preprocess, open_picture
-from .tokenizer import ClipTokenizer
+from ..weights.model_folder import write_model_folder
+from ..weights.write_whole import write_whole
+from .load_clip import load_clip
+from .open_clip_config import CONFIG
+from .preprocess import Preprocess, open_upright
 
-TASK = "zero-shot-image-classification"
-WEIGHT_FILES = (".pt", ".pth", ".bin", ".safetensors")
+if TYPE_CHECKING:
+    from .encoder import ClipEncoder
+    from .open_clip_encoder import OpenClipEncoder
+    from .open_clip_tokenizer import OpenClipTokenizer
+    from .tokenizer import ClipTokenizer
 
 
 class ClipModel:
@@ -34,10 +33,23 @@ class ClipModel:
 
     encoder, tokenizer, preprocess: the three parts. name: what it was loaded as. dim: the length of a vector.
     logit_scale: what a cosine is multiplied with before a softmax. Source: CLIP (Radford et al. 2021).
+
+    encoder is a `ClipEncoder` where that builds the architecture (OpenAI's models, open_clip's ViTs and ResNets, SigLIP
+    and SigLIP2), else open_clip's own network behind the same interface. Pictures of any mode are prepared as open_clip
+    prepares them, but for three things that it loses: what EXIF says of a file's orientation is followed, transparent
+    pictures are laid on white, and 16 bits or floats are scaled to 8 bits and not clipped.
     """
 
-    def __init__(self, encoder: ClipEncoder, tokenizer: ClipTokenizer, name: str = "clip"):
-        self.encoder, self.tokenizer, self.name = encoder.eval(), tokenizer, name
+    def __init__(
+        self,
+        encoder: ClipEncoder | OpenClipEncoder,
+        tokenizer: ClipTokenizer | OpenClipTokenizer,
+        name: str = "clip",
+    ):
+        # Any: who trains an encoder or reads its states needs a ClipEncoder, and asks for it with `own_encoder`.
+        self.encoder: Any = encoder.eval()
+        self.tokenizer: Any = tokenizer
+        self.name = name
         self.preprocess = Preprocess.from_config(encoder.config)
         self.dim: int = encoder.config["embed_dim"]
 
@@ -51,8 +63,9 @@ class ClipModel:
         device: Any = "auto",
         progress: bool = True,
     ) -> ClipModel:
-        """A known name ("mini", "ViT-B/32", …), an open_clip one ("ViT-B-32/laion2b_s34b_b79k", "hf-hub:org/name"),
-        the folder of a trained model, or the file of one of OpenAI's or open_clip's checkpoints.
+        """A known name ("mini", "ViT-B/32", …), any of open_clip's ("ViT-B-16-SigLIP2/webli", "hf-hub:org/name"; where
+        one computes another activation than its weights were trained with, a warning says so), the folder of a trained
+        model, of open_clip's or of transformers' CLIPModel, or the file of one of OpenAI's or open_clip's checkpoints.
 
         config: what a file's shapes cannot tell, such as activation, heads, and the preparation of pictures, as
         open_clip's name of the model or its architecture ("ViT-H-14/laion2b_s32b_b79k", "ViT-H-14"; nothing is
@@ -65,7 +78,7 @@ class ClipModel:
         what is no CLIP, FileNotFoundError for a missing file, OSError if a download fails.
         """
         device = best_device() if device == "auto" else torch.device(device)
-        encoder, tokenizer = _load(os.fspath(model), config, progress)
+        encoder, tokenizer = load_clip(os.fspath(model), config, progress)
         approximate = dtype == "auto"
         dtype = best_dtype(device) if dtype == "auto" else dtype
         scalars = [parameter for parameter in encoder.parameters() if not parameter.dim()]
@@ -77,10 +90,41 @@ class ClipModel:
         prepare(encoder, approximate)
         return cls(encoder, tokenizer, os.fspath(model))
 
+    def own_encoder(self, with_states: bool = False) -> ClipEncoder:
+        """The encoder, for training it or, `with_states`, for reading texts token by token.
+
+        Raises ValueError if it is open_clip's network or, `with_states`, a SigLIP, whose texts have no end.
+        """
+        from .encoder import ClipEncoder
+
+        if not isinstance(self.encoder, ClipEncoder) or (with_states and self.encoder.config["siglip"]):
+            kind = "a SigLIP" if isinstance(self.encoder, ClipEncoder) else "a network of open_clip's"
+            raise ValueError(
+                f"{self.name} is {kind}, of which only whole vectors are used; take a ViT or ResNet such as ViT-B/32"
+            )
+        return self.encoder
+
     def save_pretrained(self, folder: str | os.PathLike) -> None:
-        """Write a model folder that `from_pretrained` reads, weights in their present format."""
-        parts = {"encoder": self.encoder, "tokenizer": self.tokenizer}
-        write_model_folder(folder, type(self).__name__, parts, {})
+        """Write a model folder that `from_pretrained` reads, weights in their present format.
+
+        That of a network of open_clip's is one that open_clip reads as well. Raises FileExistsError, and touches
+        nothing, if there is something else in `folder`.
+        """
+        from .encoder import ClipEncoder
+
+        if isinstance(self.encoder, ClipEncoder):
+            parts = {"encoder": self.encoder, "tokenizer": self.tokenizer}
+            return write_model_folder(folder, type(self).__name__, parts, {})
+        folder = Path(folder).absolute()
+        if folder.is_file() or (
+            folder.is_dir() and any(folder.iterdir()) and not (folder / CONFIG).is_file()
+        ):
+            raise FileExistsError(f"{folder} holds something else than a model; give a new folder")
+        with write_whole(folder) as beside:
+            beside.mkdir()
+            for part in (self.encoder, self.tokenizer):
+                if hasattr(part, "save_pretrained"):  # open_clip carries OpenAI's tokenizer itself
+                    part.save_pretrained(beside)
 
     @property
     def logit_scale(self) -> float:
@@ -101,7 +145,7 @@ class ClipModel:
     ) -> Tensor:
         """Vectors, float32 [N, dim] on the CPU, of PIL pictures or the paths of some, in their order; N is 1 for one.
 
-        Raises what `open_picture` raises, naming the file.
+        Raises what `open_upright` raises, naming the file.
         """
         if isinstance(pictures, (Image.Image, str, os.PathLike)):
             pictures = [pictures]
@@ -137,70 +181,8 @@ class ClipModel:
         return vectors
 
 
-def _load(
-    model: str, config: str | Mapping[str, Any] | None, progress: bool
-) -> tuple[ClipEncoder, ClipTokenizer]:
-    if config is not None and not os.path.isfile(model):
-        raise ValueError(
-            f"config goes with the path of a file of weights, and {model!r} is none; leave it out"
-        )
-    folder = find_folder(model, TASK)
-    if folder is not None:
-        encoder = load_part(ClipEncoder, folder / "encoder", torch.float32)
-        return encoder, load_part(ClipTokenizer, folder / "tokenizer", torch.float32)
-    if model in known_models(TASK):
-        path = find_weights(model, "weights", progress=progress)
-        return ClipEncoder.from_original(read_weights(path)), ClipTokenizer.openai()
-    if os.path.exists(model):
-        return _load_file(Path(model), config), ClipTokenizer.openai()
-    from .open_clip_names import HUB, architectures, find_open_clip, open_clip_names
-
-    architecture, slash, _ = model.partition("/")
-    is_file = model.endswith(WEIGHT_FILES)
-    if model.startswith(HUB) or (slash and not is_file and architecture in architectures()):
-        path, found = find_open_clip(model, progress=progress)
-        return ClipEncoder.from_original(read_weights(path), found), ClipTokenizer.openai()
-    if is_file or len(Path(model).parts) > 2 or os.path.isabs(model):
-        raise FileNotFoundError(
-            f"there is no file or folder {model}; give the path of a checkpoint or a model's folder"
-        )
-    hint = nearest(model, known_models(TASK)) or nearest(model, open_clip_names())
-    raise ValueError(
-        f"there is no file or folder {model!r}, and no model of that name{hint}; known are "
-        f"{', '.join(known_models(TASK))}, and open_clip's names such as ViT-B-32/laion2b_s34b_b79k"
-    )
-
-
-def _load_file(path: Path, config: str | Mapping[str, Any] | None) -> ClipEncoder:
-    """The network of a checkpoint, of which `config`, a file beside it, or else custom tells what shapes cannot."""
-    from .open_clip_names import CONFIG, hub_config, open_clip_config
-
-    beside = path.with_name(CONFIG)
-    if isinstance(config, str):
-        config = open_clip_config(config)
-    elif config is not None:
-        # Such as diffusers' notes in a config.json.
-        config = {name: value for name, value in config.items() if not name.startswith("_")}
-        known = list(signature(ClipEncoder).parameters)
-        for name in config:
-            if name not in known:
-                raise ValueError(f"config has the unknown entry {name!r}{nearest(name, known)}")
-    elif beside.is_file():
-        config = hub_config(str(path), beside)
-    weights = read_weights(path)
-    encoder = ClipEncoder.from_original(weights, None if config is None else dict(config))
-    if config is None and not is_archive(path):
-        warnings.warn(
-            f"{path} is read as one of OpenAI's models, with their activation and preparation of pictures; if it is "
-            f"open_clip's, put its {CONFIG} beside it, or load it in Python with config='ViT-B-32/laion2b_s34b_b79k' "
-            "or whatever it is",
-            stacklevel=4,
-        )
-    return encoder
-
-
 def _opened(picture: Image.Image | str | os.PathLike) -> Image.Image:
-    return picture if isinstance(picture, Image.Image) else open_picture(picture)
+    return picture if isinstance(picture, Image.Image) else open_upright(picture)
 
 
 def _batches(pictures: Iterable, size: int) -> Iterator[list]:

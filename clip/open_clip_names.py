@@ -1,4 +1,4 @@
-"""open_clip's names -> files of weights and ClipEncoder configs, by open_clip's tables.
+"""open_clip's names -> files of weights and what they are, by open_clip's tables.
 
 Importing open_clip takes a second or more, so it is imported where a name is looked up.
 """
@@ -9,47 +9,30 @@ import json
 import re
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..weights import find_file
 from ..weights.download import offline
 from ..weights.table import nearest
-
-if TYPE_CHECKING:
-    from open_clip import CLIPTextCfg, CLIPVisionCfg
+from .open_clip_config import CONFIG, WEIGHTS, OpenClipConfig
 
 HUB = "hf-hub:"
-CONFIG = "open_clip_config.json"
-WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
-SUPPORTED = (
-    "supported are open_clip's own ViT and ResNet image towers with OpenAI's kind of text tower and tokenizer, such as "
-    "ViT-B-32, ViT-L-14 or RN50; not timm, CoCa, SigLIP, CLIPA or Hugging Face towers"
-)
-# open_clip's settings that ClipEncoder follows, and those that change no vector of the models that it builds.
-MODEL = {"embed_dim", "quick_gelu", "init_logit_bias", "init_logit_scale", "vision_cfg", "text_cfg"}
-TOWERS = {
-    "image_size", "layers", "width", "patch_size", "head_width", "mlp_ratio", "context_length", "vocab_size", "heads",
-    "patch_dropout", "attn_pooler_queries", "attn_pooler_heads", "output_tokens", "pad_id", "eos_id",
-}  # fmt: skip
 
 
-def find_open_clip(name: str, *, progress: bool = True) -> tuple[Path, dict[str, Any]]:
-    """The weights and the ClipEncoder config of "ARCHITECTURE/TAG" in open_clip's table or "hf-hub:org/name".
+def find_open_clip(name: str, *, progress: bool = True) -> tuple[Path, OpenClipConfig]:
+    """The weights of "ARCHITECTURE/TAG" in open_clip's table or "hf-hub:org/name", and what they are.
 
-    The file is downloaded on first use, from the Hub where open_clip has it there. The activation is the one that the
-    weights were trained with: QuickGELU for OpenAI's also under the plain name of an architecture.
-    Raises ValueError for an unknown name and for an architecture that ClipEncoder does not build, and what
-    huggingface_hub and `find_file` raise if the file cannot be fetched.
+    The file is downloaded on first use, from the Hub where open_clip has it there. Raises ValueError for an unknown
+    name, and what huggingface_hub and `find_file` raise if the file cannot be fetched.
     """
     if name.startswith(HUB):
         repository, _, revision = name[len(HUB) :].partition("@")
         if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
             raise ValueError(f"{name!r} names no repository of the Hub; expected {HUB}org/name")
         path = _hub_file(repository, (CONFIG,), revision or None, progress)
-        config = hub_config(name, path)
+        config = read_config(name, path)
         return _hub_file(repository, WEIGHTS, revision or None, progress), config
     config = open_clip_config(name)
     weights = _pretrained(name)
@@ -62,34 +45,41 @@ def find_open_clip(name: str, *, progress: bool = True) -> tuple[Path, dict[str,
 
 
 def open_clip_names() -> list[str]:
-    """All "ARCHITECTURE/TAG" of open_clip's table, whether or not ClipEncoder builds them."""
+    """All "ARCHITECTURE/TAG" of open_clip's table."""
     from open_clip import list_pretrained
 
     return [f"{model}/{tag}" for model, tag in list_pretrained()]
 
 
+def open_clip_millions(name: str) -> int:
+    """The parameters of "ARCHITECTURE/TAG", in millions, from a table: to count them the model has to be built."""
+    sizes = json.loads(Path(__file__).with_name("open_clip_sizes.json").read_text(encoding="utf-8"))
+    architecture = name.partition("/")[0]
+    return sizes[architecture.removesuffix("-quickgelu")]
+
+
 def architectures() -> list[str]:
-    """The names of open_clip's architectures, whether or not there are weights for them and ClipEncoder builds them."""
+    """The names of open_clip's architectures, whether or not there are weights for them."""
     from open_clip import list_models
 
     return list_models()
 
 
-def open_clip_config(name: str) -> dict[str, Any]:
-    """The ClipEncoder config of "ARCHITECTURE/TAG", or of "ARCHITECTURE" with OpenAI's preparation of pictures.
+def open_clip_config(name: str) -> OpenClipConfig:
+    """What "ARCHITECTURE/TAG" is, or "ARCHITECTURE" with OpenAI's preparation of pictures; nothing is downloaded.
 
-    Raises ValueError as `find_open_clip` does; nothing is downloaded.
+    Raises ValueError as `find_open_clip` does.
     """
     from open_clip import get_model_config
 
     weights = {} if name in architectures() else _pretrained(name)
     model = get_model_config(name.partition("/")[0])
     assert model is not None  # as for all architectures that are listed or have weights
-    return _translated(name, model, weights)
+    return OpenClipConfig(name, model, weights)
 
 
-def hub_config(name: str, path: Path) -> dict[str, Any]:
-    """The ClipEncoder config in the `open_clip_config.json` of a Hub repository or beside a file. Raises ValueError."""
+def read_config(name: str, path: Path) -> OpenClipConfig:
+    """What the `open_clip_config.json` of a Hub repository or beside a file says. Raises ValueError."""
     content = json.loads(path.read_text(encoding="utf-8"))
     model = content.get("model_cfg", {})
     lacking = {"embed_dim", "vision_cfg", "text_cfg"} - model.keys()
@@ -97,61 +87,7 @@ def hub_config(name: str, path: Path) -> dict[str, Any]:
         raise ValueError(
             f"the {CONFIG} of {name} describes no CLIP: its model_cfg lacks {', '.join(sorted(lacking))}"
         )
-    return _translated(name, model, content.get("preprocess_cfg", {}))
-
-
-def _translated(name: str, model: dict[str, Any], prepared: dict[str, Any]) -> dict[str, Any]:
-    """open_clip's config of a model, and how its pictures were prepared, in ClipEncoder's words."""
-    from open_clip import CLIPTextCfg, CLIPVisionCfg
-
-    vision, text = CLIPVisionCfg(**model["vision_cfg"]), CLIPTextCfg(**model["text_cfg"])
-    others = [key for key, value in model.items() if value and key not in MODEL]
-    others += [*_others(vision), *_others(text)]
-    if not isinstance(vision.image_size, int):
-        others.append("image_size")
-    if prepared.get("mode", "RGB") != "RGB":
-        others.append("mode")
-    if others:
-        raise ValueError(
-            f"{name} is a model that ClipEncoder does not build ({', '.join(others)}); {SUPPORTED}"
-        )
-    config: dict[str, Any] = {
-        "embed_dim": model["embed_dim"],
-        "image_resolution": vision.image_size,
-        "vision_layers": vision.layers,
-        "vision_width": vision.width,
-        "vision_patch_size": vision.patch_size,
-        "context_length": text.context_length,
-        "vocab_size": text.vocab_size,
-        "transformer_width": text.width,
-        "transformer_heads": text.heads,
-        "transformer_layers": text.layers,
-        "vision_head_width": vision.head_width,
-        "vision_mlp_width": _mlp_width(vision),
-        "transformer_mlp_width": _mlp_width(text),
-        "activation": "quick_gelu" if model.get("quick_gelu") or prepared.get("quick_gelu") else "gelu",
-        "logit_bias": model.get("init_logit_bias") is not None,
-    }
-    # What a repository does not say of its pictures is as in OpenAI's models, which is ClipEncoder's default.
-    words = {"mean": "image_mean", "std": "image_std"}
-    for word in ("mean", "std", "interpolation", "resize_mode"):
-        if word in prepared:
-            value = prepared[word]
-            config[words.get(word, word)] = list(value) if isinstance(value, (list, tuple)) else value
-    return config
-
-
-def _others(tower: CLIPVisionCfg | CLIPTextCfg) -> list[str]:
-    """The settings of a tower that differ from open_clip's defaults in what ClipEncoder cannot do."""
-    return [
-        field.name
-        for field in fields(tower)
-        if field.name not in TOWERS and getattr(tower, field.name) != field.default
-    ]
-
-
-def _mlp_width(tower: CLIPVisionCfg | CLIPTextCfg) -> int | None:
-    return None if tower.mlp_ratio == 4 else int(tower.width * tower.mlp_ratio)
+    return OpenClipConfig(name, model, content.get("preprocess_cfg", {}))
 
 
 def _pretrained(name: str) -> dict[str, Any]:

@@ -80,10 +80,14 @@ class Preprocess:
         return normalize(to_tensor(self.fit(picture)), list(self.mean), list(self.std), inplace=True)
 
     def fit(self, picture: Image.Image) -> Image.Image:
-        """The picture as RGB, resized and cropped, or padded, to `size` × `size`."""
+        """The picture resized and cropped, or padded, to `size` × `size`, then as RGB.
+
+        In this order, as in open_clip and in OpenAI's code: it makes a difference to colours other than RGB's. Where
+        these lose something it is first made RGB: transparency goes over white, and 16 bits become 8.
+        """
         from torchvision.transforms import CenterCrop, InterpolationMode, Resize
 
-        picture = to_rgb(picture)
+        picture = opaque(picture)
         width, height = picture.size
         longest = _LONGEST * min(width, height)
         shape: int | tuple[int, int] = self.size
@@ -95,7 +99,8 @@ class Preprocess:
         elif max(width, height) > longest:
             picture = CenterCrop((min(height, longest), min(width, longest)))(picture)
         # Where the picture is smaller than the crop, the crop adds black.
-        return CenterCrop(self.size)(Resize(shape, InterpolationMode(self.interpolation))(picture))
+        cropped = CenterCrop(self.size)(Resize(shape, InterpolationMode(self.interpolation))(picture))
+        return cropped.convert("RGB")
 
 
 def open_picture(source: str | os.PathLike | bytes | IO[bytes]) -> Image.Image:
@@ -138,12 +143,18 @@ def upright(picture: Image.Image) -> Image.Image:
 
 def to_rgb(picture: Image.Image) -> Image.Image:
     """A picture of any mode as RGB, transparency over white; 16 bits become 8."""
-    picture = to_8_bits(picture)
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        white = Image.new("RGBA", picture.size, "white")
-        return Image.alpha_composite(white, picture).convert("RGB")
+    picture = opaque(picture)
     return picture if picture.mode == "RGB" else picture.convert("RGB")
+
+
+def opaque(picture: Image.Image) -> Image.Image:
+    """A picture with transparency as RGB over white, one of 16 or 32 bits in 8; any other as it is."""
+    picture = to_8_bits(picture)
+    if not picture.has_transparency_data:
+        return picture
+    picture = picture.convert("RGBA")
+    white = Image.new("RGBA", picture.size, "white")
+    return Image.alpha_composite(white, picture).convert("RGB")
 
 
 def to_8_bits(picture: Image.Image) -> Image.Image:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..weights import read_weights
 from .encoder import ClipEncoder
 from .tokenizer import ClipTokenizer
 
@@ -30,6 +31,7 @@ NAMES = {
     "mlp.fc1": "mlp.c_fc",
     "mlp.fc2": "mlp.c_proj",
 }
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 PROJECTIONS = {"text_projection.weight": "text_projection", "visual_projection.weight": "proj"}
 
 
@@ -44,15 +46,56 @@ def clip_of_towers(
     """
     weights, said = text
     named = {**_named(weights), "logit_scale": torch.tensor(math.log(100))}
-    config = {
-        "transformer_heads": said["num_attention_heads"],
-        "activation": said.get("hidden_act", "quick_gelu"),
-    }
+    config = _text_config(said)
     if image is not None:
         weights, said = image
         named |= {f"visual.{key}": value for key, value in _named(weights).items()}
         config["vision_head_width"] = said["hidden_size"] // said["num_attention_heads"]
     return ClipEncoder.from_original(named, config)
+
+
+def clip_of_folder(folder: Path) -> ClipEncoder:
+    """The encoder of a whole CLIPModel that transformers saved: config.json, weights, preprocessor_config.json.
+
+    Raises ValueError for another kind of model, and FileNotFoundError if there are no weights.
+    """
+    said = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if said.get("model_type") != "clip" or "text_config" not in said or "vision_config" not in said:
+        raise ValueError(
+            f"{folder} holds a model of transformers of the kind {said.get('model_type')!r}; only CLIPModel is read"
+        )
+    weights = read_weights(
+        next((path for name in WEIGHTS if (path := folder / name).is_file()), folder / WEIGHTS[0])
+    )
+    text = {key: value for key, value in weights.items() if key.startswith("text_")}
+    image = {key: value for key, value in weights.items() if key.startswith("vis")}
+    named = {**_named(text), **{f"visual.{key}": value for key, value in _named(image).items()}}
+    named |= {key: value for key, value in weights.items() if key not in text and key not in image}
+    # Old files say only what differs from the published ViT-B/32, and some say nothing of it but beside.
+    vision = {"hidden_size": 768, "num_attention_heads": 12, **said["vision_config"]}
+    config = _text_config({"num_attention_heads": 8, **said["text_config"]})
+    config["vision_head_width"] = vision["hidden_size"] // vision["num_attention_heads"]
+    return ClipEncoder.from_original(named, {**config, **_pictures(folder / "preprocessor_config.json")})
+
+
+def _text_config(said: Mapping[str, Any]) -> dict[str, Any]:
+    activation = said.get("hidden_act", "quick_gelu")
+    return {
+        "transformer_heads": said["num_attention_heads"],
+        "activation": {"gelu_pytorch_tanh": "gelu_tanh"}.get(activation, activation),
+    }
+
+
+def _pictures(path: Path) -> dict[str, Any]:
+    """How pictures are prepared; what is not said is as in OpenAI's models, whose the class is."""
+    said = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    size = said.get("size", {})
+    found = {name: said[name] for name in ("image_mean", "image_std") if name in said}
+    if "resample" in said:
+        found["interpolation"] = {2: "bilinear", 3: "bicubic"}.get(said["resample"], said["resample"])
+    if isinstance(size, dict) and "height" in size:
+        found["resize_mode"] = "squash"
+    return found
 
 
 def tokenizer_of_folder(folder: Path) -> ClipTokenizer:

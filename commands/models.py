@@ -1,5 +1,6 @@
 """`maquette models` and `maquette download`: which models there are, and fetching one."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -11,17 +12,27 @@ from ..weights.model_folder import INDEX, converted_folder
 from .interrupt import clean_up_on_interrupt
 
 HEADINGS = ("NAME", "TASKS", "SIZE", "HERE", "WHERE")
+OPEN_CLIP_HEADINGS = ("NAME", "PARAMETERS", "WIDTH", "PICTURES", "COMPUTED BY")
 
 
-def models() -> None:
+def models(
+    every: Annotated[
+        bool, typer.Option("--all", help="List open_clip's models, for pictures and words, too.")
+    ] = False,
+) -> None:
     """List the models that are known by name, their sizes, and which of them are already here."""
-    rows = [HEADINGS, *(_row(name, entry) for name, entry in known_models().items())]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
-    for row in rows:
-        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    typer.echo(
-        "\nAlso open_clip's names, such as ViT-B-32/laion2b_s34b_b79k, and repositories on the Hub, hf-hub:org/name."
-    )
+    _table([HEADINGS, *(_row(name, entry) for name, entry in known_models().items())])
+    if every:
+        from ..clip.open_clip_names import open_clip_names
+
+        typer.echo()
+        _table([OPEN_CLIP_HEADINGS, *(_open_clip_row(name) for name in open_clip_names())])
+        typer.echo("\nAlso repositories on the Hub, hf-hub:org/name.")
+    else:
+        typer.echo(
+            "\nAlso open_clip's names, such as ViT-B-32/laion2b_s34b_b79k (--all lists them), and repositories on the "
+            "Hub, hf-hub:org/name."
+        )
 
 
 def download(
@@ -43,6 +54,23 @@ def download(
     else:
         for part in entry["files"]:
             typer.echo(find_weights(name, part))
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> None:
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    for row in rows:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _open_clip_row(name: str) -> tuple[str, ...]:
+    """Name, parameters in millions, length of the vectors, side of the pictures, and whose network computes it."""
+    from ..clip.open_clip_names import open_clip_config, open_clip_millions
+
+    config = open_clip_config(name)
+    pictures = config.pictures()
+    computed = "Maquette" if config.ours else "open_clip"
+    millions = f"{open_clip_millions(name):,} M"
+    return name, millions, str(pictures["embed_dim"]), f"{pictures['image_resolution']} px", computed
 
 
 def _row(name: str, entry: dict) -> tuple[str, str, str, str, str]:

@@ -24,9 +24,16 @@ class OneDNNProduct:
     def __deepcopy__(self, memo: dict) -> "OneDNNProduct":
         return self  # it never changes
 
-    def __call__(self, x: Tensor, silu: bool = False, residual: Tensor | None = None) -> Tensor:
-        """[..., inputs] -> [..., outputs], after a SiLU if `silu`, plus `residual` of that shape."""
+    def __call__(
+        self, x: Tensor, silu: bool = False, residual: Tensor | None = None, gelu: str = ""
+    ) -> Tensor:
+        """[..., inputs] -> [..., outputs], after a SiLU if `silu`, plus `residual` of that shape.
+
+        gelu: instead of both, a GELU that is computed as torch's `approximate` of this name says.
+        """
         product = torch.ops.mkldnn._linear_pointwise
+        if gelu:
+            return product(x, self.weight, self.bias, "gelu", [], gelu)
         if residual is not None and not silu:
             return product.binary(x, residual, self.weight, self.bias, "add")
         y = product(x, self.weight, self.bias, "swish" if silu else "none", [], "")
@@ -43,6 +50,7 @@ class OneDNNProduct:
         try:
             packed = OneDNNProduct(weight, bias)
             results = [(packed(x, silu=True), F.silu(plain)), (packed(x, residual=plain), plain + plain)]
+            results += [(packed(x, gelu=kind), F.gelu(plain, approximate=kind)) for kind in ("none", "tanh")]
         except (AttributeError, RuntimeError):  # a torch without oneDNN
             return False
         return all(torch.allclose(a.float(), b.float(), rtol=0.03, atol=0.03) for a, b in results)

@@ -47,18 +47,27 @@ class PackedLinear(nn.Linear):
                 self.product = kind(linear.weight * (inside * outside), linear.bias * outside)
 
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, x: Tensor, silu: bool = False, residual: Tensor | None = None
+        self, x: Tensor, silu: bool = False, residual: Tensor | None = None, gelu: str = ""
     ) -> Tensor:
-        """[..., inputs] -> [..., outputs], after a SiLU if `silu`, plus `residual` of that shape."""
+        """[..., inputs] -> [..., outputs], after a SiLU if `silu`, plus `residual` of that shape.
+
+        gelu: instead of both, a GELU that is computed as torch's `approximate` of this name says.
+        """
         packed = self.product
         if packed and x.dtype == packed.dtype and x.device.type == "cpu" and not x.requires_grad:
-            return packed(x, silu, residual)
+            if not gelu:
+                return packed(x, silu, residual)
+            if isinstance(packed, OneDNNProduct):
+                return packed(x, gelu=gelu)
+            return F.gelu(packed(x), approximate=gelu)
         if self.inside == self.outside == 1:
             y = F.linear(x, self.weight, self.bias)
         else:
             alpha = self.inside * self.outside
             y = torch.addmm(self.bias, x.flatten(0, -2), self.weight.t(), beta=self.outside, alpha=alpha)
             y = y.view(*x.shape[:-1], -1)
+        if gelu:
+            return F.gelu(y, approximate=gelu)
         inplace = not y.requires_grad
         y = F.silu(y, inplace=inplace) if silu else y
         return y if residual is None else y.add_(residual) if inplace else y + residual
@@ -80,8 +89,8 @@ class PackedBlock(nn.Module):
         """As `Block.forward`."""
         attn, mlp = self.attn, self.mlp
         x = attn.c_proj(attn.mix(attn.c_qkv(self.ln_1(x)), mask, only), residual=_at(x, only))
-        h = mlp.c_fc(self.ln_2(x), silu=mlp.quick)
-        return mlp.c_proj(h if mlp.quick else F.gelu(h), residual=x)
+        h = mlp.c_fc(self.ln_2(x), silu=mlp.quick, gelu="" if mlp.quick else mlp.approximate)
+        return mlp.c_proj(h, residual=x)
 
 
 def _gains(linear: nn.Linear) -> bool:

@@ -10,9 +10,13 @@ from torch import Tensor, nn
 from .attention import Attention
 
 QUICK = 1.702  # quick GELU is x * sigmoid(1.702 x)
-ACTIVATIONS = ("gelu", "quick_gelu")
 # More than any has: a damaged config may ask for any number.
 MAX_LAYERS = 1000
+ACTIVATIONS = {
+    "gelu": "none",
+    "gelu_tanh": "tanh",
+    "quick_gelu": "none",
+}  # and torch's word for how GELU is computed
 
 
 class MLP(nn.Module):
@@ -22,17 +26,19 @@ class MLP(nn.Module):
         super().__init__()
         if activation not in ACTIVATIONS:
             raise ValueError(f"activation {activation!r} is not one of {', '.join(ACTIVATIONS)}")
-        self.quick = activation == "quick_gelu"
+        self.quick, self.approximate = activation == "quick_gelu", ACTIVATIONS[activation]
         self.c_fc = nn.Linear(width, inner or 4 * width)
         self.c_proj = nn.Linear(inner or 4 * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.c_fc(x)
-        return self.c_proj(F.silu(QUICK * h) / QUICK if self.quick else F.gelu(h))
+        return self.c_proj(
+            F.silu(QUICK * h) / QUICK if self.quick else F.gelu(h, approximate=self.approximate)
+        )
 
 
 class Block(nn.Module):
-    """A pre-norm transformer block. Arguments as in `Attention` and `MLP`."""
+    """A pre-norm transformer block. Arguments as in `Attention`, `MLP` and `nn.LayerNorm`."""
 
     def __init__(
         self,
@@ -43,12 +49,13 @@ class Block(nn.Module):
         per_head: bool = True,
         mlp_width: int | None = None,
         activation: str = "gelu",
+        eps: float = 1e-5,
     ):
         super().__init__()
         self.attn = Attention(width, heads, causal, per_head)
-        self.ln_1 = nn.LayerNorm(width)
+        self.ln_1 = nn.LayerNorm(width, eps)
         self.mlp = MLP(width, mlp_width, activation)
-        self.ln_2 = nn.LayerNorm(width)
+        self.ln_2 = nn.LayerNorm(width, eps)
 
     def forward(self, x: Tensor, mask: Tensor | None = None, only: Tensor | None = None) -> Tensor:
         """x [N, length, width] -> the same, or [N, 1, width] for the one position `only` [N] of each."""

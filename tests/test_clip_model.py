@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import GOLDENS
 from goldens.formula import formula_state_dict
-from maquette.clip import ClipEncoder, ClipModel
+from maquette.clip import ClipEncoder, ClipModel, ClipTokenizer
 from maquette.layers.int16_product import Int16Product
 from PIL import Image
 from safetensors.torch import save_file
@@ -152,3 +152,30 @@ def test_only_the_default_format_goes_through_int16(monkeypatch):
         encoder = ClipModel.from_pretrained("mini", dtype=dtype, device="cpu").encoder
         product = encoder.transformer.resblocks[0].attn.c_qkv.product
         assert isinstance(product, Int16Product) == through
+
+
+def test_a_folder_of_transformers(tmp_path):
+    from transformers import CLIPConfig, CLIPModel
+
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4, "num_hidden_layers": 2}
+    text = {**sizes, "eos_token_id": 49407, "bos_token_id": 49406}
+    config = CLIPConfig(
+        text_config=text, vision_config={**sizes, "image_size": 32, "patch_size": 8}, projection_dim=16
+    )
+    torch.manual_seed(0)
+    theirs = CLIPModel(config).eval()
+    theirs.save_pretrained(tmp_path)
+    ClipTokenizer.openai().save(tmp_path / "tokenizer.json")
+    ours = ClipModel.from_pretrained(tmp_path, dtype=torch.float32)
+    picture = Image.effect_noise((40, 50), 90).convert("RGB")
+    tokens = ours.tokenizer(["a red chair", "a table"])
+    with torch.no_grad():
+        found = theirs(tokens, ours.preprocess(picture)[None])
+    torch.testing.assert_close(ours.embed_images(picture), found.image_embeds, rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        ours.embed_texts(["a red chair", "a table"]), found.text_embeds, rtol=0, atol=1e-5
+    )
+    assert ours.logit_scale == pytest.approx(theirs.logit_scale.exp().item())
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(ValueError, match="of the kind 'bert'; only CLIPModel"):
+        ClipModel.from_pretrained(tmp_path)

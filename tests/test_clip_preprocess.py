@@ -217,3 +217,24 @@ def test_what_is_no_picture_is_pillows_error(tmp_path, monkeypatch):
     with pytest.raises(Image.DecompressionBombError):
         open_picture(stored(Image.new("L", (50, 50))))
     assert open_picture(stored(Image.new("L", (1, 1), 7))).getpixel((0, 0)) == (7, 7, 7)
+
+
+def test_pictures_of_every_mode_are_open_clips_but_where_it_loses_something():
+    from open_clip.transform import PreprocessCfg, image_transform_v2
+
+    theirs = image_transform_v2(PreprocessCfg(size=32), is_train=False)
+    ours = Preprocess(32)
+    noise = np.random.default_rng(0).integers(0, 255, (50, 70, 4), dtype=np.uint8)
+    colours = Image.fromarray(noise).convert("RGB")
+    for mode in ("RGB", "L", "1", "P", "CMYK", "YCbCr", "HSV", "LAB"):
+        picture = (
+            colours.convert("RGB").convert(mode) if mode != "LAB" else Image.merge("LAB", colours.split())
+        )
+        assert np.array_equal(ours(picture), theirs(picture)), mode
+    white = Image.new("RGBA", (70, 50), "white")
+    for mode in ("RGBA", "LA"):
+        picture = Image.fromarray(noise).convert(mode)
+        on_white = Image.alpha_composite(white, picture.convert("RGBA")).convert("RGB")
+        assert np.array_equal(ours(picture), theirs(on_white)), mode
+    grey = noise[..., 0].astype(np.uint16)
+    assert np.array_equal(ours(Image.fromarray(grey * 257)), theirs(Image.fromarray(noise[..., 0])))

@@ -24,7 +24,10 @@ def way(request, monkeypatch):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("block", [{}, {"activation": "quick_gelu", "per_head": False, "causal": True}])
+@pytest.mark.parametrize(
+    "block",
+    [{}, {"activation": "gelu_tanh"}, {"activation": "quick_gelu", "per_head": False, "causal": True}],
+)
 @pytest.mark.parametrize("only", [False, True])
 def test_a_packed_transformer_computes_the_same(way, block, only):
     torch.manual_seed(0)

@@ -159,20 +159,21 @@ def _new(settings: ClipTraining, layout: dict[str, Any]) -> tuple[ClipEncoder, C
 
 def _started(folder: str, tokenizer: str | None, layout: dict[str, Any]) -> tuple[ClipEncoder, ClipTokenizer]:
     start = ClipModel.from_pretrained(folder, dtype=torch.float32, device="cpu")
+    before = start.own_encoder()
     for key, wanted in layout.items():
-        found = start.encoder.config.get(key)
+        found = before.config.get(key)
         found, wanted = (list(v) if isinstance(v, (list, tuple)) else v for v in (found, wanted))
         if found != wanted:
             raise ValueError(
                 f"start_from: {folder} has {key} {found!r}, but model: in the recipe says {wanted!r}."
             )
     read = _tokenizer(tokenizer) if tokenizer else start.tokenizer
-    if read.vocab_size != start.encoder.config["vocab_size"]:
+    if tokenizer and read.vocab_size != before.config["vocab_size"]:
         raise ValueError(f"start_from: {folder} was trained with another tokenizer; drop the key tokenizer.")
     # Made anew: diffusers would write the start's path into the config of what comes of it.
-    layout = {key: value for key, value in start.encoder.config.items() if not key.startswith("_")}
+    layout = {key: value for key, value in before.config.items() if not key.startswith("_")}
     encoder = ClipEncoder(**layout)
-    encoder.load_state_dict(start.encoder.state_dict())
+    encoder.load_state_dict(before.state_dict())
     return encoder, read
 
 

@@ -30,7 +30,8 @@ class ClipConditions:
     def __init__(self, name: str):
         self.name = name
         clip = ClipModel.from_pretrained(name, dtype=torch.float32, device="cpu")
-        self.encoder, self.tokenizer, self.preprocess = clip.encoder, clip.tokenizer, clip.preprocess
+        self.encoder = clip.own_encoder(with_states=True)
+        self.tokenizer, self.preprocess = clip.tokenizer, clip.preprocess
         self.dim = clip.dim
 
     def layout(self, text_ctx: int) -> dict[str, Any]:

@@ -160,7 +160,7 @@ class GlideStage:
         settings = self.settings
         if settings.clip:
             clip = ClipModel.from_pretrained(settings.clip, dtype=torch.float32, device="cpu")
-            return TextReader(clip.tokenizer, clip.encoder)
+            return TextReader(clip.tokenizer, clip.own_encoder(with_states=True))
         if settings.start_from and not settings.tokenizer:
             return reader_of(settings.start_from)
         path = settings.tokenizer or "toybox"
