@@ -253,8 +253,8 @@ def exact_model(state_dict: Mapping[str, Tensor]) -> CLIP:
     sizes = sizes_of(weights)
     if not sizes["vision_layers"]:
         raise ValueError("these weights have no image encoder; give all of a CLIP")
-    for name in ("vision_mlp_width", "transformer_mlp_width", "logit_bias"):  # always the same in OpenAI's
-        sizes.pop(name, None)
+    # The others are always the same in OpenAI's.
+    asked = {name: sizes[name] for name in signature(CLIP).parameters if name in sizes}
     with torch.device("meta"):
-        model = CLIP(**sizes)
+        model = CLIP(**asked)
     return load_original(model, weights)
