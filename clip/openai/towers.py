@@ -7,6 +7,7 @@ expects. For fast vectors there is `maquette.ClipModel`. Source: github.com/open
 import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from inspect import signature
 
 import torch
 import torch.nn.functional as F
