@@ -184,7 +184,7 @@ class PointEPipeline(Pipeline):
                 callback_on_batch_end(ShapeOutput(clouds, meshes, pictures[done] or None, settings))
 
         steps = request.steps + (request.how["upsampler_steps"] if self.upsampler else 0)
-        self.in_batches(request, draw, callback_on_step_end, steps, finished)
+        self.in_batches(request, draw, finished, callback_on_step_end, steps)
         return made
 
     def truncations(self, prompts: Sequence[str]) -> list[str]:

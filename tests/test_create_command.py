@@ -156,7 +156,10 @@ def test_a_long_prompt_warns_once(create, tmp_path):
         (["a cat", "--steps", "0"], "from 1 to 1000, not 0"),
         (["a cat", "--steps", "x"], "--steps"),
         (["a cat", "--guidance", "x"], "--guidance"),
-        (["a cat", "--guidance", "nan"], "guidance scale must be a number such as 3.0, not nan"),
+        (
+            ["a cat", "--guidance", "nan"],
+            "guidance scale must be a number from -1000 to 1000 such as 3.0, not nan",
+        ),
         (["a cat", "--guidance", "inf"], "not inf"),
         (["a cat", "-n", "0"], "from 1 to 10000, not 0"),
         (["a cat", "--seed", "-1"], "from 0 to"),

@@ -136,7 +136,7 @@ def distances(body: Body, count: int, rng: np.random.Generator) -> np.ndarray:
     triangles = body.vertices[body.faces[faces[nearest.ravel()]]]
     there = trimesh.triangles.closest_point(triangles, places.repeat(CANDIDATES, axis=0))
     far = np.linalg.norm(there.reshape(-1, CANDIDATES, 3) - places[:, None], axis=2).min(axis=1)
-    far = np.where(_enclosed(Tracer(body), places.T), -far, far) - SHELL
+    far = np.where(_enclosed(Tracer(body.vertices, body.faces), places.T), -far, far) - SHELL
     return np.concatenate([places, far[:, None]], axis=1).astype(np.float32)
 
 

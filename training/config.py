@@ -79,13 +79,14 @@ class TrainConfig(BaseModel, title="recipe", extra="forbid", frozen=True, allow_
         Raises what opening the file and YAML raise, and pydantic's ValidationError, a ValueError, with the keys.
         """
         with open(path, encoding="utf-8") as file:
-            text = file.read()
-        depth = 0
-        for event in yaml.parse(text, yaml.SafeLoader):
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > MAX_DEPTH:
-                raise ValueError(f"{path} is no recipe: it is nested more than {MAX_DEPTH} deep")
-        values = yaml.safe_load(text)
+            depth = 0
+            for event in yaml.parse(file, yaml.SafeLoader):
+                depth += isinstance(event, yaml.CollectionStartEvent)
+                depth -= isinstance(event, yaml.CollectionEndEvent)
+                if depth > MAX_DEPTH:
+                    raise ValueError(f"{path} is no recipe: it is nested more than {MAX_DEPTH} deep")
+            file.seek(0)
+            values = yaml.safe_load(file)
         return cls.model_validate(values | overrides if isinstance(values, dict) else values)
 
     def rate(self, step: int) -> float:
