@@ -50,10 +50,10 @@ def test_inception_score_of_the_sure():
 
 def test_distances_of_two_clouds():
     line = np.linspace(0, 1, 101)[:, None] * [1, 0, 0]
-    shifted = line + [0, 0.01, 0]
+    shifted = line + np.array([0, 0.01, 0])
     assert chamfer_distance(line, shifted) == pytest.approx(0.01)
     assert f_score(line, shifted) == 1
-    assert f_score(line + [0, 1, 0], line) == 0
+    assert f_score(line + np.array([0, 1, 0]), line) == 0
     # Half of it: all of what is there is right, and half (and a little) of the truth is found.
     assert f_score(line[:51], line) == pytest.approx(2 * 53 / 101 / (1 + 53 / 101))
 

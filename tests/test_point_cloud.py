@@ -111,7 +111,7 @@ BROKEN = {
         .encode()
         + b"3 0 1 1\n",
         "mesh",
-    ),  # fmt: skip
+    ),
 }
 
 
