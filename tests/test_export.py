@@ -96,11 +96,12 @@ def test_page_turns_in_a_browser_without_network(tmp_path, cloud, mesh):
             args=["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"],
         )
         page = browser.new_context(viewport={"width": 480, "height": 320}, offline=True).new_page()
+        page.set_default_timeout(120_000)  # a software renderer on a busy machine
         asked = []
         page.on("request", lambda request: asked.append(request.url[:5]))
         page.goto(path.as_uri())
         page.wait_for_selector("canvas")
-        for _ in range(40):  # the shape comes a moment after the canvas
+        for _ in range(240):  # the shape comes a moment after the canvas
             page.wait_for_timeout(250)
             before = pixels_of(page)
             if np.ptp(before, axis=2).max() > 60:

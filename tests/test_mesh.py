@@ -77,6 +77,11 @@ def test_mesh_is_closed_coloured_and_turned_outwards(network_and_cloud):
     assert mesh.is_watertight and mesh.is_winding_consistent and mesh.volume > 0
     expected = np.round(cloud.colors[cloud.nearest(mesh.vertices)] * 255)
     np.testing.assert_array_equal(mesh.visual.vertex_colors[:, :3], expected)
+    with torch.no_grad():
+        for parameter in net.output_proj.parameters():
+            parameter.neg_()  # a network that has learnt the other sign
+    same = make_mesh(net, cloud, 32)
+    np.testing.assert_allclose(same.volume, mesh.volume, rtol=1e-4)
     smooth = make_mesh(net, cloud, 32, smooth=True)
     assert smooth.is_watertight and smooth.integral_mean_curvature != mesh.integral_mean_curvature
     assert abs(smooth.volume / mesh.volume - 1) < 0.1
