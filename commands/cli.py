@@ -13,6 +13,7 @@ from .create import create
 from .edit import edit
 from .embed import embed
 from .embed_shards import embed_shards
+from .eval_clouds import eval_clouds
 from .evaluate import evaluate
 from .inpaint import inpaint
 from .models import download, models
@@ -27,6 +28,10 @@ drawing = (create, inpaint, vary, blend, edit, shape)
 looking = (classify, embed, embed_shards, evaluate, search)
 for command in (*drawing, *looking, toybox, train, models, download, convert):
     app.command()(command)
+measuring = typer.Typer(help="Measure what was made.")
+measuring.command("clouds")(eval_clouds)
+measuring.callback()(lambda: None)
+app.add_typer(measuring, name="eval")
 
 
 def run(arguments: list[str]) -> int:

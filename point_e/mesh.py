@@ -43,13 +43,18 @@ def make_mesh(
         check_triangles(triangles)
     check_solid(cloud)
     volume = surface_distances(surface_model, cloud, grid_size, batch_size).volume
-    if not (volume < 0).any():
+    # Most of the cube's border is outside, and so tells the sign that a network has learnt for it.
+    border = np.ones(volume.shape, bool)
+    border[1:-1, 1:-1, 1:-1] = False
+    depth = volume if np.median(volume[border]) < 0 else -volume
+    if not (depth > 0).any():
         raise ValueError("the surface model finds no surface in this cloud: no place is inside of it")
     # Outside of the cube there is nothing: a surface that reaches its border is closed there.
     voxel = SIDE / (grid_size - 1)
-    vertices, faces = zero_surface(np.pad(volume, 1, constant_values=voxel), voxel, SIDE / 2 + voxel)
+    vertices, faces = zero_surface(np.pad(depth, 1, constant_values=-voxel), voxel, SIDE / 2 + voxel)
     mesh = trimesh.Trimesh(vertices, faces)
-    mesh.update_faces(mesh.nondegenerate_faces())
+    # Where merged vertices left a triangle none; thin ones stay, without them there would be holes.
+    mesh.update_faces((mesh.faces != np.roll(mesh.faces, 1, axis=1)).all(axis=1))
     if smooth:
         trimesh.smoothing.filter_taubin(mesh)
     if triangles is not None and len(mesh.faces) > triangles:
@@ -111,12 +116,12 @@ def surface_distances(
 
 
 def zero_surface(volume: np.ndarray, voxel: float, half: float) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices float32 [V, 3] and right-handed triangles int64 [T, 3] of where a volume is 0.
+    """Vertices float32 [V, 3] and triangles int64 [T, 3] of where a volume is 0, turned outwards if it is > 0 inside.
 
     voxel: the distance between its places; half: of its side, both in scene units.
     """
     from skimage.measure import marching_cubes
 
     vertices, faces, _, _ = marching_cubes(volume, 0.0, spacing=(voxel,) * 3, allow_degenerate=False)
-    # scikit-image turns its triangles the other way round.
+    # scikit-image turns them the other way round.
     return (vertices - half).astype(np.float32), faces[:, [1, 0, 2]].astype(np.int64)

@@ -1,0 +1,121 @@
+"""`maquette eval clouds`: how good clouds are, by themselves and beside others."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .bars import print_lines
+
+if TYPE_CHECKING:
+    from ..point_e import PointNetClassifier
+    from ..point_e.evaluation import CloudSet
+
+SHOWN = {
+    "p_fid": "P-FID of A to B",
+    "p_is": "P-IS of A",
+    "p_is_of_b": "P-IS of B",
+    "pairs": "clouds of the same name",
+    "chamfer": "Chamfer distance, mean",
+    "f_score": "F-score within 0.02, mean",
+    "r_precision": "CLIP R-precision of A",
+}
+
+
+def eval_clouds(
+    a: Annotated[Path, typer.Argument(help="A cloud (.ply, .npz), a folder of clouds, or shards (.tar).")],
+    b: Annotated[Path | None, typer.Argument(help="The true ones, to compare A with.")] = None,
+    classifier: Annotated[
+        Path | None,
+        typer.Option(help="A PointNet++ for P-FID and P-IS: its folder, or the file of the published one."),
+    ] = None,
+    clip: Annotated[
+        str | None,
+        typer.Option(
+            help="A CLIP's name, file or folder: R-precision of A's clouds by captions NAME.txt beside them."
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+) -> None:
+    """Measure clouds: P-FID, P-IS, Chamfer distance and F-score (pairs of one name), CLIP R-precision.
+
+    Clouds that cannot be read are left out and reported.
+    """
+    if b is None and classifier is None and clip is None:
+        raise ValueError("nothing to measure: give clouds to compare with, --classifier or --clip")
+    from ..point_e.evaluation import read_clouds
+
+    sets = [read_clouds(path) for path in (a, b) if path is not None]
+    result: dict[str, float] = {}
+    if len(sets) == 2:
+        result |= _pairs(*sets)
+        if not result and classifier is None and clip is None:
+            raise ValueError(f"{a} and {b} have no clouds of the same name to compare; give --classifier")
+    if classifier is not None:
+        result |= _classes(sets, _read_classifier(classifier))
+    if clip is not None:
+        result["r_precision"] = _r_precision(sets[0], clip)
+    skipped = [sentence for each in sets for sentence in each.skipped]
+    sizes = {name: len(each.clouds) for name, each in zip(("a", "b"), sets, strict=False)}
+    if as_json:
+        typer.echo(json.dumps({**sizes, **result, "skipped": skipped}, indent=1))
+    else:
+        lines = [f"{'clouds in ' + name.upper():28}{size:12}" for name, size in sizes.items()]
+        print_lines(lines + [f"{SHOWN[name]:28}{value:12.6g}" for name, value in result.items()])
+    for sentence in skipped:
+        typer.echo(f"left out: {' '.join(sentence.split())}", err=True)
+
+
+def _pairs(first: CloudSet, second: CloudSet) -> dict[str, float]:
+    """Two single clouds are a pair, whatever they are called."""
+    from ..point_e.evaluation import chamfer_distance, f_score
+
+    pairs = [(first.clouds[name], second.clouds[name]) for name in first.clouds if name in second.clouds]
+    if len(first.clouds) == len(second.clouds) == 1:
+        pairs = [(*first.clouds.values(), *second.clouds.values())]
+    if not pairs:
+        return {}
+    means = {
+        name: sum(measure(made.coords, true.coords) for made, true in pairs) / len(pairs)
+        for name, measure in (("chamfer", chamfer_distance), ("f_score", f_score))
+    }
+    return {"pairs": len(pairs), **means}
+
+
+def _classes(sets: list[CloudSet], net: PointNetClassifier) -> dict[str, float]:
+    from ..point_e.evaluation import frechet_distance, inception_score
+    from ..point_e.evaluation.measures import classified
+
+    seen = [classified(net, [cloud.coords for cloud in each.clouds.values()], progress=True) for each in sets]
+    result = {
+        name: inception_score(each.log_probabilities)
+        for name, each in zip(("p_is", "p_is_of_b"), seen, strict=False)
+    }
+    if len(seen) == 2:
+        result = {"p_fid": frechet_distance(seen[0].features, seen[1].features), **result}
+    return result
+
+
+def _read_classifier(path: Path) -> PointNetClassifier:
+    import torch
+
+    from ..point_e import PointNetClassifier
+    from ..weights.load_saved import load_saved
+    from ..weights.read_weights import read_weights
+
+    if path.is_dir():
+        return load_saved(PointNetClassifier, path, torch.float32)
+    return PointNetClassifier.from_original(read_weights(path))
+
+
+def _r_precision(clouds: CloudSet, clip: str) -> float:
+    if without := [name for name in clouds.clouds if name not in clouds.captions]:
+        raise ValueError(f"{without[0]} has no caption; R-precision needs {without[0]}.txt beside each cloud")
+    from ..clip.model import ClipModel
+    from ..point_e.evaluation import r_precision
+
+    captions = [clouds.captions[name] for name in clouds.clouds]
+    return r_precision(ClipModel.from_pretrained(clip), list(clouds.clouds.values()), captions, progress=True)

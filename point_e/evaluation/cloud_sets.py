@@ -1,0 +1,84 @@
+"""Sets of clouds where they lie: in a file, a folder, or shards."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ...training.shards import Shards
+from ..point_cloud import SUFFIXES, PointCloud
+
+
+@dataclass
+class CloudSet:
+    """Clouds by name, captions by the same names where there are any, and a sentence for each that was left out."""
+
+    clouds: dict[str, PointCloud] = field(default_factory=dict)
+    captions: dict[str, str] = field(default_factory=dict)
+    skipped: list[str] = field(default_factory=list)
+
+
+def read_clouds(path: str | os.PathLike) -> CloudSet:
+    """The clouds of a .ply or .npz file, of a folder of them, or of shards (`val-{000..009}.tar`, samples with `npy`).
+
+    A cloud is called like its file or sample; its caption lies in NAME.txt beside it. In a folder or shards what cannot
+    be read is left out. Raises what `PointCloud.load` does for a file, and ValueError or FileNotFoundError where there
+    are no clouds.
+    """
+    path = Path(path)
+    if path.suffix.lower() == ".tar":
+        found = _read(_of_shards(path))
+    elif path.is_dir():
+        found = _read(_of_folder(path))
+        if not found.clouds and not found.skipped:
+            raise FileNotFoundError(f"the folder {path} holds no clouds ({', '.join(SUFFIXES)})")
+    else:
+        return CloudSet({path.stem: PointCloud.load(path)}, _caption_of(path))
+    if not found.clouds:
+        raise ValueError(f"none of the clouds in {path} can be read: {found.skipped[0]}")
+    return found
+
+
+def _read(sources: Iterator[tuple[str, dict[str, str], Path | bytes]]) -> CloudSet:
+    found = CloudSet()
+    for name, caption, source in sources:
+        try:
+            cloud = PointCloud.load(source) if isinstance(source, Path) else _of_bytes(source, name)
+        except (ValueError, OSError) as error:
+            found.skipped.append(str(error))
+            continue
+        found.clouds[name] = cloud
+        found.captions |= caption
+    return found
+
+
+def _of_folder(folder: Path) -> Iterator[tuple[str, dict[str, str], Path | bytes]]:
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith("."):
+            yield path.stem, _caption_of(path), path
+
+
+def _of_shards(path: Path) -> Iterator[tuple[str, dict[str, str], Path | bytes]]:
+    shards = Shards(path)
+    for number, sample in enumerate(shards.samples):
+        if "npy" in sample.parts:
+            parts = shards[number]
+            caption = {sample.key: parts["txt"].decode().strip()} if "txt" in parts else {}
+            yield sample.key, caption, parts["npy"]
+
+
+def _of_bytes(content: bytes, name: str) -> PointCloud:
+    array = np.load(io.BytesIO(content), allow_pickle=False)
+    if array.ndim != 2 or array.shape[1] != 6:
+        raise ValueError(f"the cloud {name} has shape {array.shape}; expected [points, 6]")
+    return PointCloud(array[:, :3], array[:, 3:])
+
+
+def _caption_of(path: Path) -> dict[str, str]:
+    words = path.with_suffix(".txt")
+    return {path.stem: words.read_text(encoding="utf-8").strip()} if words.is_file() else {}
