@@ -53,9 +53,9 @@ def distance_grid(distances: Distances, line: Tensor) -> DistanceGrid:
         compute(volume, ~sure, stride)
     size = len(line)
     volume, known = (np.ascontiguousarray(array[:size, :size, :size]) for array in (volume, known))
-    while (missing := _corners(_crossed(volume)) & ~known).any():
+    while (missing := _corners(_crossed(volume)) & np.logical_not(known)).any():
         compute(volume, missing, 1)
-        known |= missing
+        known = np.logical_or(known, missing)
     return DistanceGrid(volume, known)
 
 

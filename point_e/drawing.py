@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from .mesh import vertex_colors
 from .point_cloud import PointCloud, to_bytes
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def draw_mesh(mesh: trimesh.Trimesh, azimuth: float = 0.0, size: int = 256) -> I
     weights = np.stack([1 - u - v, u, v])[..., None]
     corners = mesh.faces[hits["primID"][met]].T
     normals = (weights * mesh.vertex_normals[corners]).sum(0)
-    colors = (weights * mesh.visual.vertex_colors[corners][..., :3]).sum(0)
+    colors = (weights * vertex_colors(mesh)[corners][..., :3]).sum(0)
     light = np.array([-0.4, 0.6, -0.7]) @ axes
     shine = (normals @ light) / np.maximum(np.linalg.norm(normals, axis=1), 1e-9)
     picture = np.full((side * side, 3), PAPER, np.uint8)
@@ -98,7 +99,7 @@ def page(cloud: PointCloud, mesh: trimesh.Trimesh | None = None) -> str:
     scene = trimesh.Scene()
     scene.add_geometry(_balls(cloud), transform=trimesh.transformations.translation_matrix([-shift, 0, 0]))
     if mesh is not None:
-        colors = np.asarray(mesh.visual.vertex_colors)
+        colors = vertex_colors(mesh)
         scene.add_geometry(
             _matt(mesh.vertices, mesh.faces, colors),
             transform=trimesh.transformations.translation_matrix([shift, 0, 0]),
@@ -124,11 +125,11 @@ def _balls(cloud: PointCloud) -> trimesh.Trimesh:
 def _matt(vertices: np.ndarray, faces: np.ndarray, colors: np.ndarray) -> trimesh.Trimesh:
     """A mesh as the viewer shows it best: its default material is a metal, and its lamp is too bright."""
     import trimesh
+    from trimesh.visual import TextureVisuals
+    from trimesh.visual.material import PBRMaterial
 
-    material = trimesh.visual.material.PBRMaterial(
-        baseColorFactor=[145, 145, 145, 255], metallicFactor=0.0, roughnessFactor=1.0
-    )
-    looks = trimesh.visual.TextureVisuals(material=material)
+    material = PBRMaterial(baseColorFactor=[145, 145, 145, 255], metallicFactor=0.0, roughnessFactor=1.0)
+    looks = TextureVisuals(material=material)
     looks.vertex_attributes["color"] = np.column_stack([colors[:, :3], np.full(len(colors), 255, np.uint8)])
     return trimesh.Trimesh(vertices, faces, visual=looks, process=False)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..weights.write_whole import write_whole
+from .mesh import vertex_colors
 from .point_cloud import SUFFIXES as CLOUDS
 from .point_cloud import PointCloud, to_bytes
 
@@ -44,6 +45,7 @@ def save_shape(path: str | os.PathLike, cloud: PointCloud, mesh: trimesh.Trimesh
     """
     path = Path(path)
     suffix = path.suffix.lower()
+    content: Any
     if needs_mesh(path):
         if mesh is None:
             raise ValueError(f"{path} is a mesh's name, and there is no mesh to write; give one")
@@ -60,14 +62,16 @@ def save_shape(path: str | os.PathLike, cloud: PointCloud, mesh: trimesh.Trimesh
 def _glb(mesh: trimesh.Trimesh) -> bytes:
     """As glTF has it: y is up, by a turn of the whole; colours are linear, not sRGB."""
     import trimesh
+    from trimesh.visual.color import srgb_to_linear
 
-    colors = np.array(mesh.visual.vertex_colors)
-    colors[:, :3] = to_bytes(trimesh.visual.color.srgb_to_linear(colors[:, :3] / 255))
+    colors = vertex_colors(mesh)
+    colors[:, :3] = to_bytes(srgb_to_linear(colors[:, :3] / 255))
     linear = trimesh.Trimesh(mesh.vertices, mesh.faces, vertex_colors=colors, process=False)
     scene = trimesh.Scene()
-    turn = trimesh.transformations.rotation_matrix(-np.pi / 2, [1, 0, 0])
+    turn = np.array(trimesh.transformations.rotation_matrix(-np.pi / 2, [1, 0, 0]))
     scene.add_geometry(linear, node_name="shape", transform=turn)
-    return scene.export(file_type="glb", include_normals=True)
+    content: Any = scene.export(file_type="glb", include_normals=True)
+    return content
 
 
 def _page(cloud: PointCloud, mesh: trimesh.Trimesh | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -64,8 +64,15 @@ def make_mesh(
         raise ValueError("nothing is left of the surface; choose a larger grid or more triangles")
     if not mesh.is_watertight:
         warnings.warn("the mesh is not watertight: it has edges of one triangle, or of three", stacklevel=2)
-    mesh.visual.vertex_colors = to_bytes(cloud.colors[cloud.nearest(mesh.vertices)])
+    visual: Any = mesh.visual
+    visual.vertex_colors = to_bytes(cloud.colors[cloud.nearest(mesh.vertices)])
     return mesh
+
+
+def vertex_colors(mesh: trimesh.Trimesh) -> np.ndarray:
+    """Of each vertex, uint8 [N, 4]."""
+    visual: Any = mesh.visual
+    return np.array(visual.vertex_colors)
 
 
 def check_triangles(triangles: int) -> None:

@@ -133,14 +133,16 @@ class PointStage:
         else:
             write_model_folder(folder, PIPELINE, {self.part: model, **self.conditions.parts()}, settings)
 
-    def _sampled(self, model, clouds: Tensor, arguments: dict[str, Tensor]) -> Tensor:
+    def _sampled(self, model, clouds: Tensor, arguments: dict[str, Any]) -> Tensor:
         """Clouds [N, points, 6] made of what is known about true ones."""
         device = next(model.parameters()).device
-        points, given = self.targets(clouds.to(device), torch.Generator().manual_seed(0))
-        scale = 1.0 if given else SHEET_SCALE
+        told: dict[str, Any]
+        points, told = self.targets(clouds.to(device), torch.Generator().manual_seed(0))
+        scale = 1.0 if told else SHEET_SCALE
         stage = Stage(self.settings.schedule, SHEET_STEPS, guidance_scale=scale)
         draw = normal_draws(seeded_generators(0, len(clouds)), points.shape[1:], device)
-        return as_clouds(sample_points(model, stage, draw, **arguments, **given))
+        told |= arguments
+        return as_clouds(sample_points(model, stage, draw, **told))
 
     def _trained(self) -> PointDiffusionTransformer | None:
         """What to go on from."""
