@@ -42,7 +42,12 @@ SETS = {
     "PointEPipeline": ({point_e_files.BASE, karlo.CLIP}, {point_e_files.UPSAMPLER, point_e_files.SURFACE}),
 }
 BASES = {"text-to-image": (BASE, INPAINT_BASE), "inpainting": (INPAINT_BASE,)}
-SETTINGS = {"schedule": "squaredcos_cap_v2", "upsampler_schedule": "linear"}
+# Guidance where it tells what a picture shows; at less noise it costs as much and only coarsens textures.
+SETTINGS = {
+    "schedule": "squaredcos_cap_v2",
+    "guidance_interval": (0.5, 1000),
+    "upsampler_schedule": "linear",
+}
 VOCABULARY = ("encoder.json", "vocab.bpe")
 
 
