@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from maquette.clip import ClipModel
-from maquette.pipelines import GlidePipeline, UnCLIPPipeline, UnCLIPVariationPipeline, edit
+from maquette.pipelines import GlidePipeline, UnCLIPPipeline, UnCLIPVariationPipeline
+from maquette.pipelines.latent_edits import edit
 from maquette.pipelines.picture_files import check_output
 from maquette.toybox import COLOURS, Scene, is_held_out, make_scene, render
 from maquette.toybox.judge import Judge
