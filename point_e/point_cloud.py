@@ -72,10 +72,9 @@ class PointCloud:
             raise ValueError(f"{path} is not called like a cloud; expected one of {', '.join(SUFFIXES)}")
         if not path.is_file():
             raise FileNotFoundError(f"there is no file {path}")
+        path.open("rb").close()  # what may not be read says so itself
         try:
             return cls(*(_read_ply(path) if suffix == ".ply" else _read_npz(path)))
-        except OSError:
-            raise
         except Exception as error:  # the readers of damaged files raise nearly anything
             raise ValueError(f"{path} cannot be read as a point cloud: {error}") from error
 
