@@ -21,6 +21,7 @@ from glide_step import UPSAMPLER, network
 from maquette.diffusion import GlideTokenizer
 from maquette.diffusion.training.start import BUNDLED_TOKENIZER
 from maquette.pipelines import GlidePipeline
+from maquette.pipelines.convert import SETTINGS
 from maquette.pipelines.presets import PRESETS
 
 PROMPT = "a corgi in a field"
@@ -31,7 +32,7 @@ def write_model(folder: Path) -> None:
     """A model folder of the published sizes, in float16 as the published files are."""
     base, upsampler = (network(config).half() for config in ({}, UPSAMPLER))
     tokenizer = GlideTokenizer.from_file(BUNDLED_TOKENIZER)
-    GlidePipeline(base, tokenizer, upsampler=upsampler).save_pretrained(folder)
+    GlidePipeline(base, tokenizer, upsampler=upsampler, **SETTINGS).save_pretrained(folder)
 
 
 def measured(folder: Path, preset: str | None, repeats: int) -> tuple[str, float, float]:
