@@ -37,6 +37,8 @@ HUGGING_FACE = "config.json"
 
 
 class Loaded(NamedTuple):
+    """What a model is made of, whoever wrote it."""
+
     encoder: ClipEncoder | OpenClipEncoder
     tokenizer: ClipTokenizer | OpenClipTokenizer
 

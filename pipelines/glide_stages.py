@@ -273,17 +273,16 @@ def steps_taken(steps: int, strength: float) -> int:
     return max(1, round(strength * steps))
 
 
-def begun(
-    scheduler: RespacedScheduler, noise: Tensor, enlarged: Tensor, strength: float
-) -> tuple[Tensor, int]:
-    """What an upsampler begins with, and its first step: `noise`, or the enlarged small picture with some of it.
+def begun(scheduler: RespacedScheduler, noise: Tensor, small: Tensor, strength: float) -> tuple[Tensor, int]:
+    """What an upsampler begins with, and its first step: `noise`, or the small picture, enlarged, with some of it.
 
-    noise, enlarged: [N, 3, side, side]. strength: the share of its steps that are taken, the last ones.
+    noise: [N, 3, side, side]; small: [N, 3, h, w]. strength: the share of its steps that are taken, the last ones.
     """
     if strength == 1:
         return noise, 0
     count = len(scheduler.timesteps)
     start = count - steps_taken(count, strength)
+    enlarged = F.interpolate(small, noise.shape[2:], mode="bilinear")
     return scheduler.add_noise(enlarged, noise, start), start
 
 

@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..clip.encoder import ClipEncoder
@@ -130,8 +129,7 @@ class UnCLIPStages(Pipeline):
         else:
             denoise = upsampler_denoiser(network, low_res, scheduler.alphas_cumprod)
         draw = normal_draws(request.generators, (3, side, side), self.device)
-        enlarged = F.interpolate(low_res, (side, side), mode="bilinear")
-        x, start = begun(scheduler, draw(), enlarged, self._strength(name, request))
+        x, start = begun(scheduler, draw(), low_res, self._strength(name, request))
         return sample(denoise, scheduler, x, draw, start, partial(on_step, stage=name))
 
     def _strength(self, name: str, request: Request) -> float:

@@ -71,6 +71,17 @@ def test_drawings_show_the_shape(cloud, mesh):
         assert draw(shape, size=64).size == (64, 64)
 
 
+def test_a_drawing_shows_what_is_in_front():
+    wall = np.random.default_rng(0).uniform(-0.3, 0.3, (4000, 3))
+    red, blue = ([*colour] * np.ones((4000, 1)) for colour in ((1, 0, 0), (0, 0, 1)))
+    front, behind = wall * [1, 0, 1] - [0, 0.3, 0], wall * [1, 0, 1] + [0, 0.3, 0]
+    for order in (slice(None), slice(None, None, -1)):  # whichever points come last
+        coords, colors = np.concatenate([front, behind]), np.concatenate([red, blue])
+        pixels = np.asarray(draw_cloud(PointCloud(coords[order], colors[order]))).reshape(-1, 3).astype(int)
+        reds, blues = ((pixels[:, a] - pixels[:, b] > 60).sum() for a, b in ((0, 2), (2, 0)))
+        assert reds > blues > 0
+
+
 def test_turntable_and_sheet(tmp_path, cloud, mesh):
     turn = Image.open(save_shape(tmp_path / "a.gif", cloud, mesh))
     assert (turn.size, turn.n_frames) == ((512, 256), 24)

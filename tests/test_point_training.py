@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from maquette.point_e import PointDiffusionTransformer, PointUpsampler, SurfaceModel, as_clouds
 from maquette.point_e.text_grid import text_grid
 from maquette.point_e.training.base_stage import PointStage
-from maquette.point_e.training.clouds import drawn, random_points, read_cloud, scaled
+from maquette.point_e.training.clouds import random_points, read_cloud, scaled
 from maquette.point_e.training.conditions import PointConditions
 from maquette.point_e.training.surface_stage import SurfaceStage, read_distances
 from maquette.point_e.training.upsampler_stage import PointUpsamplerStage
@@ -136,17 +136,6 @@ def test_random_points_are_different_ones_of_a_cloud_and_scale_back():
     assert not torch.equal(back, clouds)
     with pytest.raises(ValueError, match="is to see 41 points, but a sample has 40"):
         random_points(clouds, 41, torch.Generator())
-
-
-def test_a_drawing_shows_what_is_in_front():
-    wall = np.random.default_rng(0).uniform(-0.3, 0.3, (4000, 6))
-    wall[:, 1], wall[:, 3:] = -0.3, (1, 0, 0)
-    behind = wall.copy()
-    behind[:, 1], behind[:, 3:] = 0.3, (0, 0, 1)
-    for cloud in (np.concatenate([wall, behind]), np.concatenate([behind, wall])):
-        picture = drawn(cloud, 64).reshape(-1, 3)
-        red, blue = ((picture == colour).all(1).sum() for colour in ((255, 0, 0), (0, 0, 255)))
-        assert red > blue > 0
 
 
 def sample(**arrays):

@@ -265,5 +265,7 @@ def test_a_decoder_begins_with_the_u_net_of_a_glide_model(tmp_path):
     width = {"projection": torch.randn(1, 256), "states": torch.randn(1, 5, 192)}
     ours = decoder.denoise(x, t, decoder.condition(**width))
     torch.testing.assert_close(ours, had(x, t, text=had.condition(**width), **unseen))
+    with pytest.raises(ValueError, match="drop one of them"):
+        DecoderStage(config(DECODER, stage={"glide": "mini", "start_from": "mini"}))
     with pytest.raises(ValueError, match="another layout"):
         DecoderStage(config(DECODER, stage={"glide": "mini"}))

@@ -19,7 +19,7 @@ def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
     """The tensors of a safetensors file, of what torch.save wrote, or of a TorchScript archive, by name.
 
     They keep their format (float16, say), lie on the CPU and are mapped from the file where its layout allows it, so
-    that only what is used is read. A state dict inside a training checkpoint ("state_dict" or "model_state_dict") is
+    that only what is used takes memory. A state dict inside a training checkpoint ("state_dict", "model_state_dict") is
     taken out of it, and the "module." that data-parallel training puts before each name is taken off. The names of a
     tuple are "0", "1", ….
     Checksums of a zip file, as torch.save and TorchScript write it, are compared.

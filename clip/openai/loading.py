@@ -77,6 +77,7 @@ def transform(n_px: int) -> Compose:
 
 
 def convert_to_rgb(picture: Image.Image) -> Image.Image:
+    """As the original does: transparency is dropped, and 16 bits are clipped."""
     return picture.convert("RGB")
 
 

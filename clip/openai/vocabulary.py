@@ -30,4 +30,5 @@ class SimpleTokenizer:
 
 @cache
 def shared_tokenizer() -> SimpleTokenizer:
+    """The one that `tokenize` uses; it takes a second to make."""
     return SimpleTokenizer()

@@ -21,9 +21,11 @@ from ...toybox.sheet import contact_sheet
 from ...training import Shards, TrainConfig
 from ...weights.load_saved import load_saved
 from ...weights.model_folder import extend_model_folder, find_model, write_model_folder
+from ..drawing import draw_cloud
+from ..point_cloud import PointCloud
 from ..sampling import TRAINING_STEPS, Stage, as_clouds, sample_points
 from ..transformer import PointDiffusionTransformer
-from .clouds import POINTS, drawn, random_points, read_cloud, scaled
+from .clouds import POINTS, random_points, read_cloud, scaled
 from .conditions import PointConditions
 
 PIPELINE, TASK = "PointEPipeline", "text-to-3d"
@@ -109,17 +111,16 @@ class PointStage:
         """Toybox scenes that it was not trained on, in rows: pictures, clouds made from what is told, true ones."""
         scenes = [make_scene("val", number) for number in range(SHEET_SCENES)]
         pictures = [render(scene, size=SHEET_SIDE) for scene in scenes]
-        true = [scene.cloud() for scene in scenes]
+        true = torch.from_numpy(np.stack([scene.cloud() for scene in scenes]))
         given = []
         if self.conditions.clip and self.settings.text_share < 1:
             given.append(self.conditions.of_pictures([Image.fromarray(picture) for picture in pictures]))
         if self.conditions.clip and self.settings.text_share:
             given.append(self.conditions.of_texts([scene.caption for scene in scenes]))
-        made = [self._sampled(model, torch.from_numpy(np.stack(true)), each) for each in given or [{}]]
-        clouds = [*(cloud for some in made for cloud in some.cpu().numpy()), *true]
-        return contact_sheet(
-            [*pictures, *(drawn(cloud, SHEET_SIDE) for cloud in clouds)], columns=SHEET_SCENES
-        )
+        made = [self._sampled(model, true, each) for each in given or [{}]]
+        clouds = [PointCloud.from_tensor(cloud) for some in (*made, true) for cloud in some]
+        drawn = [draw_cloud(cloud, size=SHEET_SIDE) for cloud in clouds]
+        return contact_sheet([*pictures, *drawn], columns=SHEET_SCENES)
 
     def save(self, model, folder: Path) -> None:
         """Write the network, with its CLIP or into its base, as `maquette.pipeline` reads them."""

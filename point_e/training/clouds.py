@@ -1,4 +1,4 @@
-"""Clouds of training samples as networks see them, and drawn for an eye."""
+"""Clouds of training samples as networks see them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from torch import Tensor
 from ..transformer import CHANNEL_BIASES, CHANNEL_SCALES
 
 POINTS = 4096  # of a sample's cloud
-WINDOW = 1.3  # of the scene, seen in a drawing
-DOT = 1 / 48  # of its side
 
 
 def read_cloud(sample: dict[str, Any]) -> np.ndarray:
@@ -53,20 +51,3 @@ def scaled(points: Tensor) -> Tensor:
     """Points [N, 6, points], rgb in 0…255, in the networks' own scale, about -1…1."""
     scales, biases = (rearrange(points.new_tensor(c), "c -> c 1") for c in (CHANNEL_SCALES, CHANNEL_BIASES))
     return points * scales + biases
-
-
-def drawn(cloud: np.ndarray, side: int) -> np.ndarray:
-    """A cloud [points, 6] seen from the front, above and the right, uint8 [side, side, 3]; near points hide far."""
-    turn, tilt = np.deg2rad(35), np.deg2rad(25)
-    x, y, z = cloud[:, :3].T
-    right, away = x * np.cos(turn) + y * np.sin(turn), y * np.cos(turn) - x * np.sin(turn)
-    up, depth = z * np.cos(tilt) + away * np.sin(tilt), away * np.cos(tilt) - z * np.sin(tilt)
-    order, dot = np.argsort(-depth), np.arange(max(1, round(side * DOT)))
-    rows = ((0.5 - up[order] / WINDOW) * side).astype(int)[:, None, None] + dot[:, None]
-    columns = ((0.5 + right[order] / WINDOW) * side).astype(int)[:, None, None] + dot
-    picture = np.full((side, side, 3), 255, np.uint8)
-    paint = (cloud[order, None, None, 3:].clip(0, 1) * 255).round().astype(np.uint8)
-    picture[rows.clip(0, side - 1), columns.clip(0, side - 1)] = (
-        paint  # of one place the last, which is nearest
-    )
-    return picture

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import torch
 from PIL import Image
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 from torch.utils.flop_counter import FlopCounterMode
 
 from ...diffusion.denoiser import clipped
@@ -53,6 +53,12 @@ class DecoderTraining(BaseModel, title="stage: of a decoder's recipe", extra="fo
     snr_clamp: tuple[float, float] | None = None
     drop_image: Annotated[float, Field(ge=0, le=1)] = 0.1
     drop_text: Annotated[float, Field(ge=0, le=1)] = 0.5
+
+    @model_validator(mode="after")
+    def _starts_once(self) -> DecoderTraining:
+        if self.start_from and self.glide:
+            raise ValueError("start_from and glide both say what to begin with; drop one of them.")
+        return self
 
 
 class DecoderStage:
