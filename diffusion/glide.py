@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
-from ..layers import Transformer
 from ..weights.load_original import check_config_keys, load_original
 from .unet import Conditioning, UNet
 from .unet_layout import read_unet
@@ -70,15 +69,11 @@ class GlideUNet(UNet):
             dropout,
             patch_size=patch_size,
         )
-        self.transformer = Transformer(xf_width, xf_layers, xf_heads)
-        self.final_ln = nn.LayerNorm(xf_width) if xf_final_ln else nn.Identity()
         if text_width is None:
             self.token_embedding = nn.Embedding(n_vocab, xf_width)
         else:
             self.text_proj = nn.Linear(text_width, xf_width)
-        self.positional_embedding = nn.Parameter(0.01 * torch.randn(text_ctx, xf_width))
-        self.padding_embedding = nn.Parameter(0.01 * torch.randn(text_ctx, xf_width)) if xf_padding else None
-        self.transformer_proj = nn.Linear(xf_width, 4 * model_channels)
+        self.add_text_transformer(text_ctx, xf_width, xf_layers, xf_heads, xf_final_ln, xf_padding)
 
     @classmethod
     def from_original(
@@ -119,11 +114,7 @@ class GlideUNet(UNet):
             raise ValueError(
                 f"a text is needed: {name} of shape [N, {', '.join(map(str, size))}], not {shape}."
             )
-        x = embed(text.to(embed.weight.dtype) if width else text) + self.positional_embedding
-        if self.padding_embedding is not None and mask is not None:
-            x = torch.where(mask[..., None], x, self.padding_embedding)
-        states = self.final_ln(self.transformer(x))
-        return self.condition(self.transformer_proj(states[:, -1]), states)
+        return self.condition(*self.read_text(embed(text.to(embed.weight.dtype) if width else text), mask))
 
     def forward(
         self,

@@ -14,7 +14,7 @@ from diffusers import ConfigMixin, ModelMixin
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..layers import attend, group_norm_silu, timestep_embedding
+from ..layers import Transformer, attend, group_norm_silu, timestep_embedding
 
 
 @dataclass
@@ -206,6 +206,24 @@ class UNet(ModelMixin, ConfigMixin):
         last = zeroed(nn.Conv2d(channels, patch_size**2 * out_channels, 3, padding=1))
         self.out: Any = nn.Sequential(nn.GroupNorm(norm_num_groups, channels), nn.SiLU(), last)
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+    def add_text_transformer(
+        self, ctx: int, width: int, layers: int, heads: int, final_ln: bool = True, padding: bool = True
+    ) -> None:
+        """GLIDE's transformer over texts of ctx tokens: what `read_text` reads with."""
+        self.transformer = Transformer(width, layers, heads)
+        self.final_ln = nn.LayerNorm(width) if final_ln else nn.Identity()
+        self.positional_embedding = nn.Parameter(0.01 * torch.randn(ctx, width))
+        self.padding_embedding = nn.Parameter(0.01 * torch.randn(ctx, width)) if padding else None
+        self.transformer_proj = nn.Linear(width, 4 * self.model_channels)
+
+    def read_text(self, x: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Tokens' embeddings [N, ctx, width] and their mask, as `condition`'s projection and states."""
+        x = x + self.positional_embedding
+        if self.padding_embedding is not None and mask is not None:
+            x = torch.where(mask[..., None], x, self.padding_embedding)
+        states = self.final_ln(self.transformer(x))
+        return self.transformer_proj(states[:, -1]), states
 
     def condition(self, projection: Tensor, states: Tensor, mask: Tensor | None = None) -> Conditioning:
         """The conditioning of a vector [N, 4 * model_channels] and a context [N, length, context_width]."""

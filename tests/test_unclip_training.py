@@ -250,16 +250,22 @@ def test_a_sample_depends_on_its_own_text_and_generator_alone():
     assert (together.std(0) > 0).all()
 
 
+# mini's GLIDE, as the decoder says it.
+MINI = {
+    **{
+        "num_channels": 64,
+        "channel_mult": [1, 2, 3],
+        "num_res_blocks": 1,
+        "patch_size": 2,
+        "norm_num_groups": 8,
+    },
+    **{"attention_resolutions": [16, 8], "num_head_channels": 32, "xf_width": 192},
+}
+
+
 def test_a_decoder_begins_with_the_u_net_of_a_glide_model(tmp_path):
     had = load_saved(GlideUNet, part_folder("mini", "unet"), torch.float32)
-    layout = {"num_channels": 64, "channel_mult": [1, 2, 3], "num_res_blocks": 1, "xf_width": 192}
-    layout |= {
-        "attention_resolutions": [16, 8],
-        "num_head_channels": 32,
-        "norm_num_groups": 8,
-        "patch_size": 2,
-    }
-    decoder = DecoderStage(config({**layout, "text_ctx": 24}, stage={"glide": "mini"})).model.eval()
+    decoder = DecoderStage(config({**MINI, "text_ctx": 24}, stage={"glide": "mini"})).model.eval()
     x, t = torch.randn(1, 3, 64, 64), torch.tensor([400])
     unseen = {"inpaint_image": torch.zeros_like(x), "inpaint_mask": torch.zeros(1, 1, 64, 64)}
     width = {"projection": torch.randn(1, 256), "states": torch.randn(1, 5, 192)}
@@ -269,3 +275,17 @@ def test_a_decoder_begins_with_the_u_net_of_a_glide_model(tmp_path):
         DecoderStage(config(DECODER, stage={"glide": "mini", "start_from": "mini"}))
     with pytest.raises(ValueError, match="another layout"):
         DecoderStage(config(DECODER, stage={"glide": "mini"}))
+
+
+def test_with_a_text_transformer_a_decoder_begins_by_drawing_captions_as_glide_does():
+    had = load_saved(GlideUNet, part_folder("mini", "unet"), torch.float32)
+    decoder = DecoderStage(
+        config({**MINI, "text_ctx": 48, "xf_layers": 2, "xf_heads": 6}, stage={"glide": "mini"})
+    ).model.eval()
+    width, mask = decoder.config["text_width"], torch.arange(48)[None] < 9
+    states, vector = torch.randn(1, 48, width), torch.randn(1, decoder.config["clip_dim"])
+    ours = decoder.encode_conditions(vector, vector, states, mask)
+    theirs = had.encode_text(text_states=states, mask=mask)
+    torch.testing.assert_close(ours.projection, theirs.projection)
+    torch.testing.assert_close(ours.states[:, 4:], theirs.states)
+    assert (ours.states[:, :4] == 0).all()

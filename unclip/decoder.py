@@ -21,8 +21,9 @@ class UnCLIPDecoder(UNet):
     attention_resolutions: positions of a side at which attention blocks stand. clip_emb_mult: context tokens made of
     the image embedding, before the text's. text_ctx: tokens of a text, clip_dim: channels of CLIP's vectors,
     text_width: of its text states, None: as many. `cf_param` [clip_dim] is the image embedding of no image, which
-    classifier-free guidance leans away from. norm_num_groups, patch_size: as in UNet.
-    The layout, and the defaults, are kakaobrain/karlo's.
+    classifier-free guidance leans away from. norm_num_groups, patch_size: as in UNet. xf_layers, xf_heads: of GLIDE's
+    transformer over the text states, which the paper keeps.
+    The layout, and the defaults, are kakaobrain/karlo's, which has no such transformer.
     """
 
     @register_to_config
@@ -42,6 +43,8 @@ class UnCLIPDecoder(UNet):
         text_width: int | None = None,
         norm_num_groups: int = 32,
         patch_size: int = 1,
+        xf_layers: int = 0,
+        xf_heads: int = 8,
     ):
         super().__init__(
             *(3, 6, num_channels, num_res_blocks, channel_mult),
@@ -55,9 +58,13 @@ class UnCLIPDecoder(UNet):
         self.clip_emb = nn.Linear(clip_dim, 4 * num_channels)
         self.clip_tok_proj = nn.Linear(clip_dim, clip_emb_mult * xf_width)
         self.text_feat_proj = nn.Linear(clip_dim, 4 * num_channels)
-        self.text_seq_proj = nn.Sequential(
-            nn.Linear(text_width or clip_dim, xf_width), nn.LayerNorm(xf_width)
-        )
+        if xf_layers:
+            self.text_proj = nn.Linear(text_width or clip_dim, xf_width)
+            self.add_text_transformer(text_ctx, xf_width, xf_layers, xf_heads)
+        else:
+            self.text_seq_proj = nn.Sequential(
+                nn.Linear(text_width or clip_dim, xf_width), nn.LayerNorm(xf_width)
+            )
         self.cf_param = nn.Parameter(torch.zeros(clip_dim))
 
     @classmethod
@@ -108,9 +115,13 @@ class UnCLIPDecoder(UNet):
         if has_image is not None:
             image = torch.where(has_image[:, None], image, self.cf_param)
         tokens = rearrange(self.clip_tok_proj(image), "n (c count) -> n count c", count=count)
+        projection = self.clip_emb(image) + self.text_feat_proj(text)
+        if self.config.xf_layers:
+            of_text, states = self.read_text(self.text_proj(states), mask)
+            return self.condition(projection + of_text, torch.cat([tokens, states], dim=1))
         context = torch.cat([tokens, self.text_seq_proj(states)], dim=1)
         mask = None if mask is None else F.pad(mask, (count, 0), value=True)
-        return self.condition(self.clip_emb(image) + self.text_feat_proj(text), context, mask)
+        return self.condition(projection, context, mask)
 
     def forward(
         self,

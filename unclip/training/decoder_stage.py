@@ -30,6 +30,10 @@ from .saving import check_base, save_part
 
 FREE = ("image_size", "dropout")  # what a recipe may say otherwise than the network that it goes on from
 UNET = ("time_embed", "input_blocks", "middle_block", "output_blocks", "out")
+TEXT = (
+    "text_proj", "transformer", "final_ln", "positional_embedding", "padding_embedding", "transformer_proj",
+)  # fmt: skip
+OF_VECTORS = ("clip_emb", "clip_tok_proj", "text_feat_proj")
 SHEET_SCENES, SHEET_STEPS, SHEET_SCALE = 12, 20, 3.0
 
 
@@ -39,8 +43,8 @@ class DecoderTraining(BaseModel, title="stage: of a decoder's recipe", extra="fo
     clip: what ClipModel.from_pretrained takes: the network learns pictures from that CLIP's vectors of them;
     base: the name or folder of an unCLIP model that the decoder is saved into, beside its other parts;
     start_from: the name or folder of a model to go on from, of the same layout, at any image size;
-    glide: instead, the name or folder of a GLIDE model of the same layout, with whose U-Net it begins: it can draw, and
-    has to learn what the vectors mean;
+    glide: instead, the name or folder of a GLIDE model of the same layout, with whose U-Net it begins: it can draw and,
+    with as many xf_layers, read, and has to learn what the vectors mean;
     schedule: the noise schedule; snr_clamp: [low, high], see HybridLoss;
     drop_image, drop_text: the shares of vectors and of captions that are left out, each by itself.
     """
@@ -158,17 +162,19 @@ class DecoderStage:
 def begun_with(network: UnCLIPDecoder, glide: str) -> UnCLIPDecoder:
     """The decoder with all that it has in common with the U-Net of a GLIDE model, which may inpaint.
 
-    Raises what `part_folder` raises, and ValueError where the two differ in layout.
+    What it makes of vectors starts at zero: with a text transformer, it draws captions as that GLIDE does. Raises
+    what `part_folder` raises, and ValueError where the two differ in layout.
     """
     had = dict(load_saved(GlideUNet, part_folder(glide, "unet"), torch.float32).state_dict())
     weights = network.state_dict()
     first = "input_blocks.0.0.weight"
     had[first] = had[first][:, : NOT_SEEN * network.patch_size**2]
-    body = [key for key in weights if key.split(".")[0] in UNET]
+    body = [key for key in weights if key.split(".")[0] in (*UNET, *TEXT)]
+    new = {key: torch.zeros_like(value) for key, value in weights.items() if key.split(".")[0] in OF_VECTORS}
     differing = [key for key in body if key not in had or had[key].shape != weights[key].shape]
     if differing:
         raise ValueError(
             f"glide: the U-Net of {glide} is of another layout than the recipe's, first at {differing[0]}."
         )
-    network.load_state_dict({**weights, **{key: had[key] for key in body}})
+    network.load_state_dict({**weights, **new, **{key: had[key] for key in body}})
     return network
