@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .denoiser import Denoiser
@@ -24,6 +25,24 @@ def normal_draws(
 ) -> Draw:
     """A source of noise: each call gives normal float32 [N, *shape], row i from the i-th generator."""
     return lambda: torch.stack([torch.randn(*shape, generator=g) for g in generators]).to(device)
+
+
+def steps_taken(steps: int, strength: float) -> int:
+    """How many of the steps are taken from a photo on, at least one."""
+    return max(1, round(strength * steps))
+
+
+def begun(scheduler: RespacedScheduler, noise: Tensor, small: Tensor, strength: float) -> tuple[Tensor, int]:
+    """What an upsampler begins with, and its first step: `noise`, or the small picture, enlarged, with some of it.
+
+    noise: [N, 3, side, side]; small: [N, 3, h, w]. strength: the share of its steps that are taken, the last ones.
+    """
+    if strength == 1:
+        return noise, 0
+    count = len(scheduler.timesteps)
+    start = count - steps_taken(count, strength)
+    enlarged = F.interpolate(small, noise.shape[2:], mode="bilinear")
+    return scheduler.add_noise(enlarged, noise, start), start
 
 
 @torch.no_grad()

@@ -12,8 +12,9 @@ from ..clip.model import ClipModel
 from ..clip.preprocess import Preprocess
 from ..diffusion.clip_gradient import clip_gradient, noised_clip_gradient
 from ..diffusion.denoiser import clip_guided, x0_guided
+from ..diffusion.sampling import steps_taken
 from .base import Callback, OnStageStep, PictureOutput, Request, check_picture_type
-from .glide_stages import GlideStages, Layer, steps_taken
+from .glide_stages import GlideStages, Layer
 from .presets import with_preset
 from .request import check_drawing
 

@@ -24,8 +24,8 @@ from ..diffusion.denoiser import (
 )
 from ..diffusion.glide import GlideUNet
 from ..diffusion.noised_clip import NoisedClip
-from ..diffusion.sampling import normal_draws, sample
-from ..diffusion.schedules import RespacedScheduler, make_scheduler, respaced_timesteps
+from ..diffusion.sampling import begun, normal_draws, sample, steps_taken
+from ..diffusion.schedules import make_scheduler, respaced_timesteps
 from ..diffusion.text_reader import TextReader
 from ..diffusion.tokenizer import GlideTokenizer
 from ..diffusion.unet import Conditioning
@@ -266,24 +266,6 @@ class GlideStages(Pipeline):
         tokens, mask = (part.to(self.device) for part in reader.tokens(texts, network.config["text_ctx"]))
         encoded = network.encode_text(**reader.inputs(tokens, mask))
         return encoded.rows(torch.tensor([texts.index(text) for text in prompts], device=self.device))
-
-
-def steps_taken(steps: int, strength: float) -> int:
-    """How many of the steps are taken from a photo on, at least one."""
-    return max(1, round(strength * steps))
-
-
-def begun(scheduler: RespacedScheduler, noise: Tensor, small: Tensor, strength: float) -> tuple[Tensor, int]:
-    """What an upsampler begins with, and its first step: `noise`, or the small picture, enlarged, with some of it.
-
-    noise: [N, 3, side, side]; small: [N, 3, h, w]. strength: the share of its steps that are taken, the last ones.
-    """
-    if strength == 1:
-        return noise, 0
-    count = len(scheduler.timesteps)
-    start = count - steps_taken(count, strength)
-    enlarged = F.interpolate(small, noise.shape[2:], mode="bilinear")
-    return scheduler.add_noise(enlarged, noise, start), start
 
 
 def in_8_bits(x: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from ..clip.encoder import ClipEncoder
 from ..clip.tokenizer import ClipTokenizer
 from ..diffusion.denoiser import Denoiser, clipped, from_epsilon
 from ..diffusion.glide import GlideUNet
-from ..diffusion.sampling import normal_draws, sample
+from ..diffusion.sampling import begun, normal_draws, sample, steps_taken
 from ..diffusion.schedules import RespacedScheduler, make_scheduler, respaced_timesteps
 from ..diffusion.text_reader import TextReader
 from ..unclip.decoder import UnCLIPDecoder
@@ -22,7 +22,7 @@ from ..unclip.large_upsampler import LargeUpsampler
 from ..unclip.text_conditions import TextConditions, read_texts
 from ..unclip.upsampler import UnCLIPUpsampler
 from .base import BATCH, OnStageStep, Pipeline, Request
-from .glide_stages import PIXELS, begun, check_strength, in_8_bits, steps_taken
+from .glide_stages import PIXELS, check_strength, in_8_bits
 from .karlo import is_diffusers_layout, load_diffusers_layout
 
 FAMILY = "unclip"

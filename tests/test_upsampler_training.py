@@ -111,3 +111,17 @@ def test_a_model_without_an_upsampler_is_nothing_to_go_on_from(tmp_path):
     tiny_glide().save_pretrained(tmp_path / "base")
     with pytest.raises(ValueError, match="base has no upsampler"):
         UpsamplerStage(config(start_from=str(tmp_path / "base")))
+
+
+def test_with_a_strength_only_the_lower_noise_is_learned_and_drawn_from():
+    stage, seen = UpsamplerStage(config(strength=0.3)), []
+
+    def model(x, timesteps, **given):
+        seen.append(timesteps)
+        return torch.zeros(len(x), 6, *x.shape[2:])
+
+    tokens, mask = stage.reader.tokens(["a cube"] * 200, 24)
+    batch = {"image": torch.zeros(200, 3, 32, 32, dtype=torch.uint8), "tokens": tokens, "mask": mask}
+    stage.loss(model, batch, torch.Generator().manual_seed(0))
+    assert 270 < seen[0].max() < 300
+    assert stage.samples(stage.model) is not None

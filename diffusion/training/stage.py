@@ -19,7 +19,7 @@ from ...weights.model_folder import extend_model_folder, find_model, write_model
 from ..denoiser import clipped, from_epsilon, guided
 from ..glide import GlideUNet
 from ..loss import HybridLoss
-from ..sampling import normal_draws, sample, seeded_generators
+from ..sampling import begun, normal_draws, sample, seeded_generators
 from ..schedules import make_scheduler
 from ..text_reader import TextReader
 from ..tokenizer import GlideTokenizer
@@ -93,6 +93,11 @@ class GlideStage:
         else:
             self.flops_per_sample = 3 * self._forward_flops()
 
+    @property
+    def levels(self) -> int:
+        """How many noise levels are learned, the lowest."""
+        return self.hybrid.steps
+
     def prepare(self, sample: dict[str, Any]) -> dict[str, Any]:
         """Picture and `txt` of a raw sample -> image uint8 [3, H, W], tokens and mask [ctx].
 
@@ -106,7 +111,7 @@ class GlideStage:
         """The mean hybrid loss of a batch, and its two parts."""
         image, given = self.conditions(batch["image"], generator)
         n, device = len(image), image.device
-        timesteps = torch.randint(self.hybrid.steps, (n,), generator=generator).to(device)
+        timesteps = torch.randint(self.levels, (n,), generator=generator).to(device)
         noise = torch.randn(image.shape, generator=generator).to(device)
         kept = (torch.rand(n, 1, generator=generator) >= self.settings.drop_text).to(device)
         x = self.hybrid.add_noise(image, timesteps, noise)
@@ -148,7 +153,10 @@ class GlideStage:
         n = len(texts) if scale == 1 else len(texts) // 2
         draw = normal_draws(seeded_generators(0, n), (3, side, side), device)
         network = from_epsilon(lambda x, t: model(x, t, text=text, **given), scheduler.alphas_cumprod)
-        return sample(clipped(guided(network, scale)), scheduler, draw(), draw)
+        x, start = draw(), 0
+        if "low_res" in given:
+            x, start = begun(scheduler, x, given["low_res"], self.levels / self.hybrid.steps)
+        return sample(clipped(guided(network, scale)), scheduler, x, draw, start)
 
     def _network(self, layout: dict[str, Any]) -> GlideUNet:
         reading: dict[str, Any] = self.reader.layout()

@@ -41,6 +41,7 @@ class UpsamplerTraining(GlideTraining, title="stage: of an upsampler's recipe", 
     crop: NonNegativeInt = 0
     blur: NonNegativeFloat = 0.6
     noise: NonNegativeFloat = 0.06
+    strength: Annotated[float, Field(gt=0, le=1)] = 1.0
     base: str | None = None
 
     @model_validator(mode="after")
@@ -65,6 +66,11 @@ class UpsamplerStage(GlideStage):
         if stage.base:
             part_folder(stage.base, "unet")
         super().__init__(config)
+
+    @property
+    def levels(self) -> int:
+        """See UpsamplerTraining."""
+        return max(1, round(self.settings.strength * self.hybrid.steps))
 
     def conditions(self, image: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """As GlideStage, of crops that lie on whole pixels of the small picture."""
