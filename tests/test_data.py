@@ -2,14 +2,17 @@
 
 import io
 import tarfile
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from maquette.training import Shards
 from maquette.training.data import load, shuffled, split
+from maquette.training.shards import add_sample
 
 
 def write_shard(path, samples):
@@ -96,3 +99,21 @@ def test_undecodable_samples_are_named(tmp_path, content, message):
 def test_holding_out_everything_is_refused():
     with pytest.raises(ValueError, match="validation_samples is 10"):
         split(10, 10, 0)
+
+
+@given(st.data())
+@settings(deadline=None)
+def test_a_sample_that_was_changed_after_it_was_written_is_named(data):
+    parts = {"txt": b"a ball", "png": bytes(range(40))}
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place) / "s.tar"
+        with tarfile.open(path, "w") as tar:
+            add_sample(tar, "0", parts)
+        found = Shards([path])
+        assert found[0] == {"__key__": "0", "__url__": str(path), **parts}
+        offset, size = data.draw(st.sampled_from(list(found.samples[0].parts.values())))
+        content = bytearray(path.read_bytes())
+        content[offset + data.draw(st.integers(0, size - 1))] ^= 1 << data.draw(st.integers(0, 6))
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"Sample 0 of .* is not what was written"):
+            Shards([path])[0]

@@ -77,14 +77,14 @@ class Shard:
 
         Raises FileExistsError if the file there holds other scenes, and ValueError if it is damaged.
         """
-        from ..training.shards import Shards
+        from ..training.shards import SUM, Shards
 
         if not self.path.exists():
             return False
         found = Shards([self.path])
         sample = found[0]
         extras = [name for name in EXTRAS if getattr(self, name)]
-        kinds = {"png", "txt", "captions.txt", "json", *(EXTRAS[name] for name in extras)}
+        kinds = {"png", "txt", "captions.txt", "json", SUM, *(EXTRAS[name] for name in extras)}
         keys = [each.key for each in found.samples]
         expected = [f"{self.split}-{index:08d}" for index in self.scenes]
         if self.things is None:  # a shard of more scenes will do
@@ -123,9 +123,9 @@ def write_shards(
 
     A sample is `<key>.png` (RGB, `size` px), `<key>.txt` (caption), `<key>.captions.txt` (that and shorter ones, one
     a line), `<key>.json` (attributes) and, with `clouds`, `<key>.npy` (float16 [4096, 6]), with `distances`
-    `<key>.distances.npy` (float16 [4096, 4], see `Scene.distances`). things: leave out scenes that have not so many.
-    Works on `workers` processes (default: one per core), shows a progress bar, keeps shards
-    that are already there, and leaves no part of a shard when stopped.
+    `<key>.distances.npy` (float16 [4096, 4], see `Scene.distances`); `<key>.sha256` is of all these, see `add_sample`.
+    things: leave out scenes that have not so many. Works on `workers` processes (default: one per core), shows a
+    progress bar, keeps shards that are already there, and leaves no part of a shard when stopped.
     Returns the paths of all shards. Raises ValueError, FileExistsError or another OSError before rendering; they take
     more space than there is on the disk, say.
     """
@@ -179,15 +179,14 @@ def _check_space(first: Shard, count: int) -> None:
 
 def _write(shard: Shard) -> Generator[int, None, None]:
     """Write one shard, yielding each index; closed early, leave nothing."""
+    from ..training.shards import add_sample
+
     with (
         write_whole(shard.path) as beside,
         tarfile.open(beside, "w", format=tarfile.USTAR_FORMAT) as tar,
     ):
         for index in shard.scenes:
-            for kind, content in shard.sample(index).items():
-                entry = tarfile.TarInfo(f"{shard.split}-{index:08d}.{kind}")
-                entry.size = len(content)
-                tar.addfile(entry, io.BytesIO(content))
+            add_sample(tar, f"{shard.split}-{index:08d}", shard.sample(index))
             yield index
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import math
 import os
 import re
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from webdataset.shardlists import expand_urls
 from webdataset.tariterators import base_plus_ext
 
 MOST_SHARDS = 1_000_000
+SUM = "sha256"  # a part of a sample that says what the others are
 
 
 class Sample(NamedTuple):
@@ -30,7 +32,7 @@ class Shards:
     `shards` is a path with braces (`shards-{000..099}.tar`), or a list of paths. `shards[i]` is a dict of the raw bytes
     by extension, with `__key__` and `__url__` (the shard) as in webdataset; `samples[i]` says where they lie.
     Raises FileNotFoundError naming a missing shard and ValueError naming a damaged or an empty one, or for braces that
-    name more than a million.
+    name more than a million; on reading, ValueError for a sample that is not what `add_sample` wrote.
     """
 
     def __init__(self, shards: str | os.PathLike | Sequence[str | os.PathLike]):
@@ -56,6 +58,11 @@ class Shards:
             for extension, (offset, size) in parts.items():
                 file.seek(offset)
                 content[extension] = file.read(size)
+        expected = content.pop(SUM, None)
+        if expected is not None and expected.decode(errors="replace").strip() != _digest(key, content):
+            raise ValueError(
+                f"Sample {key} of {shard} is not what was written, as its SHA-256 tells. Write it again."
+            )
         return content
 
     def fingerprint(self) -> str:
@@ -65,6 +72,23 @@ class Shards:
             for _, key, parts in self.samples
         )
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def add_sample(tar: tarfile.TarFile, key: str, parts: Mapping[str, bytes]) -> None:
+    """Write a sample into a shard: its parts by extension, and the SHA-256 of them all, which reading checks."""
+    for extension, content in {**parts, SUM: _digest(key, parts).encode()}.items():
+        entry = tarfile.TarInfo(f"{key}.{extension}")
+        entry.size = len(content)
+        tar.addfile(entry, io.BytesIO(content))
+
+
+def _digest(key: str, parts: Mapping[str, Any]) -> str:
+    """Of all parts of a sample but those that begin with __, in the order of their names."""
+    digest = hashlib.sha256(key.encode())
+    for extension in sorted(name for name in parts if not name.startswith("__")):
+        digest.update(f"\n{extension} {len(parts[extension])}\n".encode())
+        digest.update(parts[extension])
+    return digest.hexdigest()
 
 
 def _count(pattern: str) -> int:

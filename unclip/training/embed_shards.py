@@ -17,6 +17,7 @@ from ...clip.model import ClipModel
 from ...diffusion.training.clip_conditions import BATCH, CACHED, pixels_of
 from ...diffusion.training.pictures import KINDS
 from ...training import Shards
+from ...training.shards import add_sample
 from ...weights.write_whole import write_whole
 
 
@@ -82,8 +83,4 @@ def _pixels(sample: dict[str, Any], clip: ClipModel) -> torch.Tensor:
 def _write(path: Path, samples: Iterator[dict[str, Any]]) -> None:
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
         for sample in samples:
-            for kind, content in sample.items():
-                if kind not in ("__key__", "__url__"):
-                    entry = tarfile.TarInfo(f"{sample['__key__']}.{kind}")
-                    entry.size = len(content)
-                    tar.addfile(entry, io.BytesIO(content))
+            add_sample(tar, sample["__key__"], {k: v for k, v in sample.items() if not k.startswith("__")})
