@@ -33,7 +33,7 @@ def single_scenes() -> Iterator[Scene]:
 def box_around(scene: Scene, size: int) -> tuple[int, int, int, int]:
     """(x, y, width, height) of the scene's things in its picture, and a sixteenth of its side around them."""
     body = scene.body(SEGMENTS)
-    view = draw_view(scene, body)
+    view = draw_view(scene.generator("view"), body, scene.relation)
     seen = view.axes @ (body.vertices - view.eye).T
     places = size / 2 * (1 + np.stack([seen[0], -seen[1]]) / (seen[2] * view.slope))
     low = np.clip(np.floor(places.min(1) - size / 16), 0, size).astype(int).tolist()

@@ -8,6 +8,7 @@ import typer
 
 from .blend import blend
 from .classify import classify
+from .clouds import clouds
 from .convert import convert
 from .create import create
 from .edit import edit
@@ -26,7 +27,7 @@ from .vary import vary
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help="Words to pictures to 3D.")
 drawing = (create, inpaint, vary, blend, edit, shape)
 looking = (classify, embed, embed_shards, evaluate, search)
-for command in (*drawing, *looking, toybox, train, models, download, convert):
+for command in (*drawing, *looking, toybox, clouds, train, models, download, convert):
     app.command()(command)
 measuring = typer.Typer(help="Measure what was made.")
 measuring.command("clouds")(eval_clouds)

@@ -222,11 +222,21 @@ def render(scene: Scene, size: int = 64) -> np.ndarray:
 
     Raises ValueError for a size outside 8 to 1,024 pixels, TypeError for one that is no integer.
     """
+    size = checked_size(size)
+    body = scene.body(COARSE if size <= 96 else FINE)
+    return render_body(body, draw_view(scene.generator("view"), body, scene.relation), size)
+
+
+def checked_size(size: int) -> int:
+    """A picture's side that can be drawn; raises what `render` raises for others."""
     size = operator.index(size)
     if not SMALLEST <= size <= LARGEST:
         raise ValueError(f"picture size is {size}: expected {SMALLEST} to {LARGEST} pixels")
-    body = scene.body(COARSE if size <= 96 else FINE)
-    view = draw_view(scene, body)
+    return size
+
+
+def render_body(body: Body, view: View, size: int) -> np.ndarray:
+    """The picture of a body that stands on the floor, RGB uint8 [size, size, 3]."""
     rays = Tracer(body.vertices, body.faces)
     picture = _floor(view, body, rays, size)
     _things(view, body, rays, picture)

@@ -67,9 +67,9 @@ class Shard:
         Image.fromarray(render(scene, size=self.size)).save(png, format="png", compress_level=1)
         files = {"png": png.getvalue(), **self.words(index)}
         if self.clouds:
-            files[EXTRAS["clouds"]] = _in_half(scene.cloud())
+            files[EXTRAS["clouds"]] = in_half(scene.cloud())
         if self.distances:
-            files[EXTRAS["distances"]] = _in_half(scene.distances())
+            files[EXTRAS["distances"]] = in_half(scene.distances())
         return files
 
     def is_written(self) -> bool:
@@ -101,7 +101,7 @@ class Shard:
         return len(found) >= len(self.scenes)
 
 
-def _in_half(values: np.ndarray) -> bytes:
+def in_half(values: np.ndarray) -> bytes:
     """A file of the numbers in float16."""
     file = io.BytesIO()
     np.save(file, values.astype(np.float16))

@@ -9,7 +9,6 @@ import numpy as np
 
 from .colours import to_linear
 from .rays import cross
-from .scenes import Scene
 from .world import Body
 
 DISTANCE = 4.0
@@ -58,10 +57,9 @@ def _pale(rng: np.random.Generator) -> np.ndarray:
     return to_linear(np.array(colorsys.hsv_to_rgb(hue, saturation, value)))
 
 
-def draw_view(scene: Scene, body: Body) -> View:
-    """The scene's view: the whole body in the frame, its middle near the picture's middle."""
-    rng = scene.generator("view")
-    out = _direction(0.0, rng.uniform(*ELEVATION.get(scene.relation, ELEVATION[None])))
+def draw_view(rng: np.random.Generator, body: Body, relation: str | None = None) -> View:
+    """A view of a body: the whole of it in the frame, its middle near the picture's middle."""
+    out = _direction(0.0, rng.uniform(*ELEVATION.get(relation, ELEVATION[None])))
     axes = _axes(-out)
     flat = body.vertices @ axes.T
     low, high = flat[:, :2].min(0), flat[:, :2].max(0)
