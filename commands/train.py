@@ -10,7 +10,7 @@ from .interrupt import clean_up_on_interrupt
 STAGES = (
     "clip", "glide", "glide-upsampler", "glide-noised-clip",
     "unclip-prior", "unclip-autoregressive-prior", "unclip-decoder", "unclip-upsampler",
-    "point-e", "point-e-upsampler", "point-e-surface",
+    "point-e", "point-e-upsampler", "point-e-surface", "point-e-classifier",
 )  # fmt: skip
 
 
@@ -47,6 +47,8 @@ def train(
         from ..point_e.training.upsampler_stage import PointUpsamplerStage as Stage
     elif stage == "point-e-surface":
         from ..point_e.training.surface_stage import SurfaceStage as Stage
+    elif stage == "point-e-classifier":
+        from ..point_e.training.classifier_stage import ClassifierStage as Stage
     else:
         from ..diffusion.training.stage import GlideStage as Stage
     from ..training import train as train_stage

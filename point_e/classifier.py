@@ -4,7 +4,7 @@ Submodules keep the original checkpoint's names, so loading it is a shape check.
 farthest-point search starts from a cloud's first point, so that its features do not depend on its place in a batch.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -71,20 +71,29 @@ class SetAbstraction(nn.Module):
 class PointNetClassifier(ModelMixin, ConfigMixin):
     """PointNet++ with single-scale grouping. Source: Qi et al. 2017; width and weights from openai/point-e, evals.
 
-    width_mult: channels in multiples of the paper's. normal_channel: whether points come with normals.
+    width_mult: channels in multiples of the paper's. normal_channel: whether points come with normals. classes: what
+    they are called, for those who read the result.
     """
 
     @register_to_config
-    def __init__(self, num_class: int = 40, width_mult: int = 2, normal_channel: bool = False):
+    def __init__(
+        self,
+        num_class: int = 40,
+        width_mult: float = 2,
+        normal_channel: bool = False,
+        classes: Sequence[str] | None = None,
+    ):
         super().__init__()
-        w = width_mult
+        w64, w128, w256, w512, w1024 = (
+            round(channels * width_mult) for channels in (64, 128, 256, 512, 1024)
+        )
         first = 6 if normal_channel else 3
-        self.sa1 = SetAbstraction((first, 64 * w, 64 * w, 128 * w), count=512, radius=0.2, near=32)
-        self.sa2 = SetAbstraction((128 * w + 3, 128 * w, 128 * w, 256 * w), count=128, radius=0.4, near=64)
-        self.sa3 = SetAbstraction((256 * w + 3, 256 * w, 512 * w, 1024 * w))
-        self.fc1, self.bn1 = nn.Linear(1024 * w, 512 * w), nn.BatchNorm1d(512 * w)
-        self.fc2, self.bn2 = nn.Linear(512 * w, 256 * w), nn.BatchNorm1d(256 * w)
-        self.fc3 = nn.Linear(256 * w, num_class)
+        self.sa1 = SetAbstraction((first, w64, w64, w128), count=512, radius=0.2, near=32)
+        self.sa2 = SetAbstraction((w128 + 3, w128, w128, w256), count=128, radius=0.4, near=64)
+        self.sa3 = SetAbstraction((w256 + 3, w256, w512, w1024))
+        self.fc1, self.bn1 = nn.Linear(w1024, w512), nn.BatchNorm1d(w512)
+        self.fc2, self.bn2 = nn.Linear(w512, w256), nn.BatchNorm1d(w256)
+        self.fc3 = nn.Linear(w256, num_class)
         self.dropout = nn.Dropout(0.4)
 
     @classmethod
@@ -100,7 +109,7 @@ class PointNetClassifier(ModelMixin, ConfigMixin):
             state_dict, {"num_class": ("fc3.weight", 0), "width_mult": ("fc2.weight", 0)}
         )
         if "width_mult" in told:
-            told["width_mult"] //= 256
+            told["width_mult"] /= 256
         if (first := state_dict.get("sa1.mlp_convs.0.weight")) is not None:
             told["normal_channel"] = first.shape[1] == 6
         return load_original(cls(**arguments(cls, told, config)), state_dict)

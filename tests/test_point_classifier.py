@@ -43,7 +43,7 @@ def test_a_cloud_does_not_depend_on_its_batch(golden):
 
 def test_what_does_not_fit_is_named(golden):
     manifest, tensors = golden("point_e/metrics")
-    with pytest.raises(ValueError, match="unknown config key 'classes'"):
-        classifier(manifest, {"classes": 40})
+    with pytest.raises(ValueError, match="unknown config key 'labels'"):
+        classifier(manifest, {"labels": 40})
     with pytest.raises(ValueError, match=r"expected \[N, 3, points\]"):
         classifier(manifest)(tensors["in/clouds"])

@@ -7,15 +7,23 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from maquette.point_e import PointDiffusionTransformer, PointUpsampler, SurfaceModel, as_clouds
+from maquette.point_e import (
+    PointDiffusionTransformer,
+    PointNetClassifier,
+    PointUpsampler,
+    SurfaceModel,
+    as_clouds,
+)
 from maquette.point_e.text_grid import text_grid
 from maquette.point_e.training.base_stage import PointStage
+from maquette.point_e.training.classifier_stage import ClassifierStage, named_class
 from maquette.point_e.training.clouds import random_points, read_cloud, scaled
 from maquette.point_e.training.conditions import PointConditions
 from maquette.point_e.training.surface_stage import SurfaceStage, read_distances
 from maquette.point_e.training.upsampler_stage import PointUpsamplerStage
 from maquette.point_e.transformer import CHANNEL_BIASES, CHANNEL_SCALES
 from maquette.toybox.shards import write_shards
+from maquette.toybox.vocabulary import THINGS
 from maquette.training import Shards, TrainConfig, fit
 from maquette.weights.load_saved import load_saved
 from tiny_models import tiny_clip
@@ -174,3 +182,19 @@ def test_a_clip_without_a_fitting_grid_is_refused(tmp_path, clip):
     ClipModel(encoder, narrow.tokenizer).save_pretrained(tmp_path / "narrow")
     with pytest.raises(ValueError, match="has 16 and 32 channels"):
         PointConditions("grid", str(tmp_path / "narrow"), 0.5)
+
+
+def test_a_classifier_learns_from_captions_and_is_saved_with_its_classes(tmp_path):
+    (path,) = write_shards("train", 12, tmp_path / "singles", workers=1, clouds=True, things=1)
+    recipe = config({"width_mult": 0.125}, stage={"classes": THINGS, "points": 512})
+    folder = fit(ClassifierStage(recipe), recipe, str(path), tmp_path / "run")
+    net = load_saved(PointNetClassifier, folder, torch.float32)
+    assert tuple(net.config["classes"]) == THINGS
+    assert net(torch.rand(2, 3, 512)).log_probabilities.shape == (2, len(THINGS))
+
+
+def test_a_caption_names_one_class():
+    assert named_class("a small red car", ("cat", "car")) == 1
+    for caption in ("a red carpet", "a car and a cat"):
+        with pytest.raises(ValueError, match="should name one of the classes"):
+            named_class(caption, ("cat", "car"))

@@ -235,7 +235,7 @@ class _Run:
         units = [held[i : i + self.micro] for i in range(0, len(held), self.micro)]
         rounds = math.ceil(len(units) / processes)  # who has no unit left repeats one that does not count
         mine = range(self.accelerator.process_index, rounds * processes, processes)
-        forward, means = InDtype(self._averaged(self.dtype), self.dtype), Means()
+        forward, means = InDtype(self._averaged(torch.float32), self.dtype), Means()
         batches = load(self.shards, self.stage.prepare, (units[i % len(units)] for i in mine))
         for i, batch in zip(mine, batches, strict=True):
             batch = self._on_device(batch)
