@@ -305,17 +305,22 @@ def _check_parts(unet, upsampler, noised_clip, clip_tokenizer) -> None:
 
 
 def _check_settings(guidance_interval: Any, dynamic_threshold: Any, upsampler_strength: float) -> None:
+    check_interval(guidance_interval)
+    if dynamic_threshold is not None and not 0 < dynamic_threshold <= 1:
+        raise ValueError(
+            f"dynamic_threshold must be a quantile above 0 to 1, such as 0.995, not {dynamic_threshold!r}"
+        )
+    check_strength(upsampler_strength)
+
+
+def check_interval(guidance_interval: Any) -> None:
+    """Raises ValueError unless it is None or two noise levels."""
     if guidance_interval is not None and (
         len(guidance_interval) != 2 or not 0 <= guidance_interval[0] <= guidance_interval[1]
     ):
         raise ValueError(
             f"guidance_interval must be two noise levels, the lower first, such as (0.3, 5), not {guidance_interval!r}"
         )
-    if dynamic_threshold is not None and not 0 < dynamic_threshold <= 1:
-        raise ValueError(
-            f"dynamic_threshold must be a quantile above 0 to 1, such as 0.995, not {dynamic_threshold!r}"
-        )
-    check_strength(upsampler_strength)
 
 
 def check_strength(upsampler_strength: float) -> None:

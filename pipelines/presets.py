@@ -13,6 +13,7 @@ _KARLO = {
     "sampler": "ddpm",
     "num_inference_steps": 50,
     "guidance_scale": 8.0,
+    "guidance_interval": None,
     "upsampler_sampler": "ddpm",
     "upsampler_steps": 7,
     "upsampler_strength": 1.0,

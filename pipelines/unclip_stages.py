@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..clip.encoder import ClipEncoder
 from ..clip.tokenizer import ClipTokenizer
-from ..diffusion.denoiser import Denoiser, clipped, from_epsilon
+from ..diffusion.denoiser import Denoiser, Scale, clipped, from_epsilon, scale_between
 from ..diffusion.glide import GlideUNet
 from ..diffusion.sampling import begun, normal_draws, sample, steps_taken
 from ..diffusion.schedules import RespacedScheduler, make_scheduler, respaced_timesteps
@@ -22,7 +22,7 @@ from ..unclip.large_upsampler import LargeUpsampler
 from ..unclip.text_conditions import TextConditions, read_texts
 from ..unclip.upsampler import UnCLIPUpsampler
 from .base import BATCH, OnStageStep, Pipeline, Request
-from .glide_stages import PIXELS, check_strength, in_8_bits
+from .glide_stages import PIXELS, check_interval, check_strength, in_8_bits
 from .karlo import is_diffusers_layout, load_diffusers_layout
 
 FAMILY = "unclip"
@@ -35,7 +35,7 @@ class UnCLIPStages(Pipeline):
 
     decoder: draws. clip, tokenizer: the CLIP whose vectors and text states it reads, and what reads its texts.
     upsampler: enlarges what the decoder drew: Karlo's, or one of GLIDE's kind that reads `clip`'s text states.
-    large_upsampler: enlarges once more. upsampler_strength: as in GlideStages.
+    large_upsampler: enlarges once more. upsampler_strength, guidance_interval (of the decoder): as in GlideStages.
     """
 
     parts = {  # noqa: RUF012
@@ -52,6 +52,7 @@ class UnCLIPStages(Pipeline):
         make_scheduler(arguments["sampler"], arguments["decoder_schedule"], arguments["num_inference_steps"])
         for name in UPSAMPLERS:
             make_scheduler(*(arguments[f"{name}_{what}"] for what in ("sampler", "schedule", "steps")))
+        check_interval(arguments["guidance_interval"])
         check_strength(arguments["upsampler_strength"])
         super().__init__(arguments)
 
@@ -88,7 +89,7 @@ class UnCLIPStages(Pipeline):
         return read_texts(self.clip, self.tokenizer, texts, length or self.context_length)
 
     def decoding(
-        self, embedding: Tensor, prompts: Sequence[str], scale: float, scheduler: RespacedScheduler
+        self, embedding: Tensor, prompts: Sequence[str], scale: Scale, scheduler: RespacedScheduler
     ) -> Denoiser:
         """The decoder, told of embeddings [N, D] and N prompts, guided and not clipped."""
         text, wordless = self.read(prompts), self.read([""] * len(prompts))
@@ -106,7 +107,11 @@ class UnCLIPStages(Pipeline):
         side, scheduler = self._side(self.decoder), self.scheduler(request.how)
         draw = normal_draws(request.generators, (3, side, side), self.device)
         x = request.given["noise"].to(self.device) if "noise" in request.given else draw()
-        denoise = self.decoding(embedding, request.prompts, request.guidance_scale, scheduler)
+        scale: Scale = request.guidance_scale
+        if request.how["guidance_interval"] is not None:
+            low, high = request.how["guidance_interval"]
+            scale = scale_between(request.guidance_scale, low, high, scheduler.alphas_cumprod)
+        denoise = self.decoding(embedding, request.prompts, scale, scheduler)
         x = sample(clipped(denoise), scheduler, x, draw, on_step=partial(on_step, stage="decoder"))
         x = x.clamp(-1, 1)
         for name in self._upsamplers():

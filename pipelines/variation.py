@@ -40,6 +40,7 @@ class UnCLIPVariationPipeline(UnCLIPStages):
         sampler: str = "ddpm",
         num_inference_steps: int = 50,
         guidance_scale: float = 8.0,
+        guidance_interval: Sequence[float] | None = None,
         upsampler_schedule: str = "squaredcos_cap_v2",
         upsampler_sampler: str = "ddpm",
         upsampler_steps: int | str = 7,

@@ -57,6 +57,19 @@ def test_presets_are_karlos(pipe):
         pipe("a cat", preset="original")
 
 
+def test_guidance_in_an_interval_that_no_step_meets_is_none(pipe):
+    def draw(**settings):
+        parts = {name: getattr(pipe, name) for name in ("prior", "decoder", "clip", "tokenizer", "upsampler")}
+        few = UnCLIPPipeline(**parts, num_inference_steps=2, prior_steps=2, **settings)
+        return few("a cat", seed=0, output_type="np").images
+
+    unguided = draw(guidance_scale=1.0)
+    assert np.array_equal(draw(guidance_scale=9.0, guidance_interval=(1e6, 1e7)), unguided)
+    assert not np.array_equal(draw(guidance_scale=9.0, guidance_interval=(0, 1e7)), unguided)
+    with pytest.raises(ValueError, match="the lower first"):
+        draw(guidance_interval=(5, 1))
+
+
 def test_a_saved_model_serves_texts_and_pictures(pipe, photos, tmp_path):
     pipe.save_pretrained(tmp_path / "model")
     again = pipeline("text-to-image", tmp_path / "model", dtype=torch.float32)

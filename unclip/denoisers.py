@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..diffusion.denoiser import Denoiser, clipped, from_epsilon, from_x0, guided
+from ..diffusion.denoiser import Denoiser, Scale, clipped, from_epsilon, from_x0, guided
 from .decoder import UnCLIPDecoder
 from .large_upsampler import LargeUpsampler
 from .prior import DiffusionPrior
@@ -37,7 +37,7 @@ def decoder_denoiser(
     embedding: Tensor,
     text: TextConditions,
     wordless: TextConditions,
-    guidance_scale: float,
+    guidance_scale: Scale,
     alphas_cumprod: np.ndarray | Tensor,
 ) -> Denoiser:
     """Of pictures [N, 3, H, W] of image embeddings [N, clip_dim] and texts, leaning away from neither of both.
