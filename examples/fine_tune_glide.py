@@ -45,7 +45,7 @@ def main():
     parser.add_argument("folder", type=Path, help="pictures and captions")
     parser.add_argument("--out", type=Path, required=True, help="the folder of the run")
     parser.add_argument("--model", default="mini", help="a model's name or folder, to begin with")
-    parser.add_argument("--epochs", type=int, default=1, help="how often each picture is seen")
+    parser.add_argument("--epochs", type=int, default=10, help="how often each picture is seen")
     parser.add_argument("--rank", type=int, default=16, help="of the adapters")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     options = parser.parse_args()
