@@ -134,12 +134,12 @@ def test_a_saved_model_serves_both_tasks(pipe, photos, tmp_path):
     torch.testing.assert_close(tensors(again(**ask)), tensors(pipe(**ask)), rtol=0, atol=1e-3)
     tiny_glide().save_pretrained(tmp_path / "glide")
     settings = json.loads((tmp_path / "model" / "model_index.json").read_text())
-    settings |= {"glide_model": str(tmp_path / "glide")}
+    settings |= {"glide_model": str(tmp_path / "glide"), "unclip_model": "glide"}
     (tmp_path / "model" / "model_index.json").write_text(json.dumps(settings))
     assert len(pipeline("text-to-3d", tmp_path / "model")("a red chair", seed=0).clouds) == 1
     with pytest.raises(ValueError, match="unknown way 'dalle'"):
         pipeline("text-to-3d", tmp_path / "model", via="dalle")
-    with pytest.raises(ValueError, match="mini has no unCLIP yet"):
+    with pytest.raises(ValueError, match="glide has no unCLIP yet"):
         pipeline("text-to-3d", tmp_path / "model", via="unclip")
     shutil.rmtree(tmp_path / "model" / "upsampler")
     with pytest.raises(OSError, match="upsampler"):
