@@ -32,6 +32,15 @@ def test_mini_draws_what_it_is_told():
     assert sum(colour in prompt for colour, prompt in zip(colours, prompts, strict=True)) >= 3
 
 
+def test_its_unclip_varies_what_a_picture_shows():
+    scenes = [scene for i in range(12) if len((scene := make_scene("val", i)).objects) == 1][:4]
+    pictures = [Image.fromarray(render(scene, 256)) for scene in scenes]
+    images = pipeline("image-variation", "mini")(pictures, num_inference_steps=12, seed=0).images
+    found = Judge.load().name(images)
+    shown = [(scene.objects[0].thing, scene.objects[0].colour) for scene in scenes]
+    assert sum(a == b for a, b in zip(found, shown, strict=True)) >= 3
+
+
 def test_its_clip_knows_what_renders_show():
     scenes = [scene for i in range(60) if len((scene := make_scene("val", i)).objects) == 1]
     pairs = [(thing, colour) for thing in THINGS for colour in COLOURS]
