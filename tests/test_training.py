@@ -155,6 +155,19 @@ def test_resume_after_kill_9_repeats_the_uninterrupted_run(shards, uninterrupted
     assert all(torch.equal(weights(out)[name], value) for name, value in weights(uninterrupted).items())
 
 
+def test_what_batch_norm_keeps_is_averaged_with_the_weights(shards, tmp_path):
+    changes = {"steps": 6, "checkpoint_every": 0, "ema_decay": 0.9}
+    stage = Tiny(config(**changes))
+    stage.model.append(torch.nn.BatchNorm2d(3))
+    seen = []
+    stage.model[-1].register_forward_hook(lambda norm, *_: seen.append(norm.running_mean.clone()))
+    run(shards, tmp_path / "run", stage=stage, validation_samples=0, **changes)
+    average = torch.zeros(3)
+    for step, last in enumerate(seen[1::2], start=1):  # of two micro-batches a step, the second
+        average.lerp_(last, step**-0.75 if step**-0.75 > 0.1 else 0.1)
+    assert torch.allclose(weights(tmp_path / "run")["4.running_mean"], average)
+
+
 def test_ctrl_c_saves_and_says_how_to_go_on(shards, uninterrupted, tmp_path):
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt, match=r"saved after step 13; --resume"):

@@ -92,7 +92,11 @@ class _Run:
         self.sharded = asked or (config.shard and processes > 1)
         self.forward = shard(forward, device) if self.sharded else self.accelerator.prepare_model(forward)
         self.trained = {name: p for name, p in stage.model.named_parameters() if p.requires_grad}
-        self.averages = {name: p.detach().clone() for name, p in stage.model.named_parameters()}
+        # What batch norm keeps of its inputs is averaged too, as it belongs to the weights of its time.
+        kept = [(name, b) for name, b in stage.model.named_buffers() if b.is_floating_point()]
+        self.parameters = dict(stage.model.named_parameters())
+        self.live = {**self.parameters, **dict(kept)}
+        self.averages = {name: tensor.detach().clone() for name, tensor in self.live.items()}
         if self.sharded and config.optimizer == "muon":
             raise ValueError("Muon needs whole matrices; drop shard from the recipe, or train with adamw.")
         self.optimizers = make_optimizers(stage.model, config.optimizer, config.weight_decay)
@@ -155,8 +159,8 @@ class _Run:
         self.step += 1
         self.count += 1
         decay = min(self.config.ema_decay, 1 - self.step**-0.75)  # early on the average forgets sooner
-        for average, parameter in zip(self.averages.values(), self.stage.model.parameters(), strict=True):
-            average.lerp_(parameter.detach(), 1 - decay)
+        for name, average in self.averages.items():
+            average.lerp_(self.live[name].detach(), 1 - decay)
 
     def _limit_gradient(self) -> torch.Tensor:
         """Scale the gradient down to the norm that the recipe allows; returns the norm that it had."""
@@ -221,9 +225,12 @@ class _Run:
     @torch.no_grad()
     def _averaged(self, dtype: torch.dtype) -> torch.nn.Module:
         """A copy of the network with its averaged weights, whole, in every process."""
-        weights = {name: whole(average).to(dtype, copy=True) for name, average in self.averages.items()}
+        weights = {
+            name: whole(average).to(dtype if name in self.parameters else average.dtype, copy=True)
+            for name, average in self.averages.items()
+        }
         model = copy.deepcopy(self.stage.model)
-        model.load_state_dict(weights, strict=False, assign=True)  # not strict: buffers stay as they are
+        model.load_state_dict(weights, strict=False, assign=True)  # not strict: other buffers stay as they are
         return model.eval().requires_grad_(False)
 
     @torch.no_grad()
