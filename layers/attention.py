@@ -20,7 +20,11 @@ def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool = False, mask: Tensor |
     if causal:
         mask = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device).tril()
     if mask is not None:
-        weights = weights.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else weights + mask
+        weights = (
+            weights.masked_fill(~mask, float("-inf"))
+            if mask.dtype == torch.bool
+            else weights + mask.to(weights.dtype)
+        )
     return torch.softmax(weights, dim=-1) @ v
 
 

@@ -136,8 +136,8 @@ class PointDiffusionTransformer(ModelMixin, ConfigMixin):
         x: [N, 6, points], xyz and rgb scaled to about -1…1, plus noise; timesteps: [N], of the training schedule.
         embedding: CLIP vectors [N, clip_width] of length 1, grid: CLIP patch grids [N, clip_width, tokens], whichever
         the network takes, zeros for no condition; low_res: for `PointUpsampler`. Or `conditions`, what
-        `encode_conditions` made of them; counts: float32 [tokens], how often each of its tokens stands there; None:
-        once.
+        `encode_conditions` made of them; counts: float32 [tokens], how often each token stands there, of the
+        conditions, and where there are more counts, of the time and the points; None: once.
         Returns [N, 12, points] in x's dtype: epsilon, then the variance interpolation. Raises ValueError on other
         shapes.
         """

@@ -111,6 +111,28 @@ def test_an_upsampler_goes_on_from_fewer_points_and_is_saved_into_a_base(clip, t
         PointStage(config(TINY, stage={"base": str(tmp_path / "none")}))
 
 
+@pytest.mark.parametrize("kind", ["grid", "vector", "upsampler"])
+def test_a_point_that_a_step_sees_stands_for_those_that_it_does_not(clip, kind):
+    settings = {"clip": clip, "points": TINY["n_ctx"] // 2}
+    if kind == "upsampler":
+        model = {**TINY, "cond_ctx": 16}
+        stage = PointUpsamplerStage(config(model, stage={**settings, "low_res_points": 8}))
+    else:
+        stage = PointStage(config({**TINY, "conditioning": kind}, stage=settings))
+    net = stage.model.eval()
+    torch.nn.init.normal_(net.output_proj.weight)
+    given = stage.conditions.of_texts(["a red ball", "a blue cube"])
+    few, all_of_them = stage.targets(torch.rand(2, 64, 6), torch.Generator())
+    x, all_of_x = few, torch.cat([few, few], dim=2)
+    low_res = {name: torch.cat([told, told], dim=2) for name, told in all_of_them.items()}
+    times = torch.tensor([10, 900])
+    with torch.no_grad():
+        counts = stage.counts({**all_of_them, **given})
+        seen = net(x, times, **given, **all_of_them, counts=counts)
+        whole = net(all_of_x, times, **given, **low_res)
+    assert torch.allclose(seen, whole[:, :, : x.shape[2]], atol=1e-4)
+
+
 @pytest.mark.parametrize("kind", ["grid", "vector"])
 def test_each_sample_is_told_of_by_its_picture_its_caption_or_not_at_all(shards, clip, kind):
     conditions = PointConditions(kind, clip, 0.5)

@@ -230,7 +230,9 @@ class _Run:
             for name, average in self.averages.items()
         }
         model = copy.deepcopy(self.stage.model)
-        model.load_state_dict(weights, strict=False, assign=True)  # not strict: other buffers stay as they are
+        model.load_state_dict(
+            weights, strict=False, assign=True
+        )  # not strict: other buffers stay as they are
         return model.eval().requires_grad_(False)
 
     @torch.no_grad()

@@ -40,7 +40,8 @@ class PointTraining(BaseModel, title="stage: of a recipe for clouds", extra="for
     as its `conditioning` is; text_share: the share of samples that it learns from the caption in place of the picture,
     from its vector or its states (1: it needs no pictures); drop: the share whose condition is left out;
     points: how many of a cloud's points a step sees (0: n_ctx). Points have no order and any number of them makes a
-    cloud, so that few teach many times as fast, and a last part of the training with all of them does the rest;
+    cloud, so that few teach many times as fast. Attention counts each of them as the n_ctx / points for which it
+    stands, so that what is learned holds for all of them;
     base: the name or folder of a Point-E model that it is saved into, beside its other parts;
     start_from: the name or folder of a model to go on from, of the same layout;
     schedule: the noise schedule; snr_clamp: [low, high], see HybridLoss.
@@ -77,7 +78,7 @@ class PointStage:
         self.conditions = PointConditions(kind, self.settings.clip, self.settings.text_share)
         self.frozen = [self.conditions.clip.encoder] if self.conditions.clip else []
         self.model = self._network({**config.model, **self.conditions.layout()}, trained)
-        self.points = self.settings.points or self.model.config.n_ctx
+        self.points = self.settings.points or self.model.config["n_ctx"]
         self.hybrid = HybridLoss(self.settings.schedule, TRAINING_STEPS, self.settings.snr_clamp)
         self.flops_per_sample = 3 * self._forward_flops()
 
@@ -94,6 +95,7 @@ class PointStage:
         told = {name: value for name, value in batch.items() if name != "cloud"}
         x0, given = self.targets(batch["cloud"], generator)
         given |= self.conditions.arguments(told, generator, self.settings.drop)
+        given["counts"] = self.counts(given)
         n, device = len(x0), x0.device
         timesteps = torch.randint(self.hybrid.steps, (n,), generator=generator).to(device)
         noise = torch.randn(x0.shape, generator=generator).to(device)
@@ -102,9 +104,29 @@ class PointStage:
         weighted = error * self.hybrid.weight(timesteps)
         return (weighted + bound).mean(), {"squared_error": error.mean(), "bound": bound.mean()}
 
-    def targets(self, clouds: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """Clouds [N, points, 6] -> what is learned of them, [N, 6, points] as networks see it, and what is given."""
-        return scaled(random_points(clouds, self.points, generator)), {}
+    def targets(
+        self, clouds: Tensor, generator: torch.Generator, few: bool = True
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Clouds [N, points, 6] -> what is learned of them, [N, 6, points] as networks see it, and what is given.
+
+        few: as many points as a step sees; else as many as the network makes.
+        """
+        points = self.points if few else self.model.config["n_ctx"]
+        return scaled(random_points(clouds, points, generator)), {}
+
+    def counts(self, given: dict[str, Tensor]) -> Tensor | None:
+        """What `forward` takes by this name, where a step sees fewer points than the network makes."""
+        config, of_low_res = self.model.config, 1.0
+        of_points = config["n_ctx"] / self.points
+        if (low_res := given.get("low_res")) is not None:
+            of_low_res = config["cond_ctx"] / low_res.shape[2]
+        if of_points == of_low_res == 1:
+            return None
+        each = [(1.0, int(config["time_token_cond"])), (of_points, self.points)]
+        for name, of_each in (("low_res", of_low_res), ("grid", 1.0), ("embedding", 1.0)):
+            if (told := given.get(name)) is not None:
+                each.insert(0, (of_each, told.shape[2] if told.dim() == 3 else 1))
+        return torch.cat([torch.full((number,), count) for count, number in each])
 
     @torch.no_grad()
     def samples(self, model):
@@ -138,7 +160,7 @@ class PointStage:
         """Clouds [N, points, 6] made of what is known about true ones."""
         device = next(model.parameters()).device
         told: dict[str, Any]
-        points, told = self.targets(clouds.to(device), torch.Generator().manual_seed(0))
+        points, told = self.targets(clouds.to(device), torch.Generator().manual_seed(0), few=False)
         scale = 1.0 if told else SHEET_SCALE
         stage = Stage(self.settings.schedule, SHEET_STEPS, guidance_scale=scale)
         draw = normal_draws(seeded_generators(0, len(clouds)), points.shape[1:], device)

@@ -33,9 +33,12 @@ class PointUpsamplerStage(PointStage):
     network: ClassVar[type[PointDiffusionTransformer]] = PointUpsampler
     settings_of: ClassVar[type[PointTraining]] = PointUpsamplerTraining
 
-    def targets(self, clouds: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+    def targets(
+        self, clouds: Tensor, generator: torch.Generator, few: bool = True
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """As PointStage, with `low_res`, the points that are given."""
-        low_res_points = self.settings.low_res_points or self.model.config["cond_ctx"]
-        points = random_points(clouds, low_res_points + self.points, generator)
-        low_res, added = points.split([low_res_points, self.points], dim=2)
+        makes, sees = self.model.config["n_ctx"], self.model.config["cond_ctx"]
+        if few:
+            makes, sees = self.points, self.settings.low_res_points or sees
+        low_res, added = random_points(clouds, sees + makes, generator).split([sees, makes], dim=2)
         return scaled(added), {"low_res": low_res}
