@@ -30,7 +30,9 @@ def eval_clouds(
     b: Annotated[Path | None, typer.Argument(help="The true ones, to compare A with.")] = None,
     classifier: Annotated[
         Path | None,
-        typer.Option(help="A PointNet++ for P-FID and P-IS: its folder, or the file of the published one."),
+        typer.Option(
+            help="A PointNet++ for P-FID and P-IS: its folder, the published one's file, or toybox, mini's judge."
+        ),
     ] = None,
     clip: Annotated[
         str | None,
@@ -55,7 +57,7 @@ def eval_clouds(
         if not result and classifier is None and clip is None:
             raise ValueError(f"{a} and {b} have no clouds of the same name to compare; give --classifier")
     if classifier is not None:
-        result |= _classes(sets, _read_classifier(classifier))
+        result |= _classes(sets, classifier)
     if clip is not None:
         result["r_precision"] = _r_precision(sets[0], clip)
     skipped = [sentence for each in sets for sentence in each.skipped]
@@ -85,11 +87,16 @@ def _pairs(first: CloudSet, second: CloudSet) -> dict[str, float]:
     return {"pairs": len(pairs), **means}
 
 
-def _classes(sets: list[CloudSet], net: PointNetClassifier) -> dict[str, float]:
-    from ..point_e.evaluation import frechet_distance, inception_score
+def _classes(sets: list[CloudSet], classifier: Path) -> dict[str, float]:
+    from ..point_e.evaluation import cloud_judge, frechet_distance, inception_score
     from ..point_e.evaluation.measures import classified
 
-    seen = [classified(net, [cloud.coords for cloud in each.clouds.values()], progress=True) for each in sets]
+    clouds = [list(each.clouds.values()) for each in sets]
+    if str(classifier) == cloud_judge.JUDGE:
+        seen = [cloud_judge.judged(each, progress=True) for each in clouds]
+    else:
+        net = _read_classifier(classifier)
+        seen = [classified(net, [cloud.coords for cloud in each], progress=True) for each in clouds]
     result = {
         name: inception_score(each.log_probabilities)
         for name, each in zip(("p_is", "p_is_of_b"), seen, strict=False)

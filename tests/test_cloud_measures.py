@@ -16,8 +16,10 @@ from maquette.point_e.evaluation import (
     r_precision,
     read_clouds,
 )
+from maquette.point_e.evaluation.cloud_judge import judged
 from maquette.toybox.scenes import make_scene
 from maquette.toybox.shards import write_shards
+from maquette.toybox.vocabulary import THINGS
 
 
 def toy(index, points=512):
@@ -46,6 +48,17 @@ def test_inception_score_of_the_sure():
     sure[torch.arange(8), torch.arange(8) % 4] = 0
     assert inception_score(sure) == pytest.approx(4)
     assert inception_score(torch.zeros(8, 4) - np.log(4)) == pytest.approx(1)
+
+
+def test_the_judge_knows_toyboxs_things_from_any_number_of_points_in_any_order(tmp_path, capsys):
+    scenes = [scene for index in range(20) if len((scene := make_scene("val", index)).objects) == 1]
+    clouds = [toy(scene.index, points) for scene, points in zip(scenes, (1024, 4096, 2000) * 7, strict=False)]
+    found = judged(clouds).log_probabilities.argmax(1)
+    assert [THINGS[number] for number in found] == [scene.objects[0].thing for scene in scenes]
+    for cloud, scene in zip(clouds, scenes, strict=True):
+        cloud.save(tmp_path / f"{scene.index}.npz")
+    run(["eval", "clouds", str(tmp_path), "--classifier", "toybox", "--json"])
+    assert json.loads(capsys.readouterr().out)["p_is"] > 4
 
 
 def test_distances_of_two_clouds():

@@ -1,0 +1,134 @@
+"""How good mini's clouds are: of every pair of words, of pictures that it draws itself, and of true pictures.
+
+    python benchmarks/mini_clouds.py --count 200 --sheet clouds.png
+    python benchmarks/mini_clouds.py --preset original
+
+Of "a {colour} {thing}" for all 220 pairs: how often Toybox's PointNet++ finds the thing, and how often the mean colour
+of the points lies nearest to the asked colour's, beside the same of true clouds. Then of the first scenes of `val` with
+one thing, clouds made of their captions, of pictures drawn of these, and of renders: P-FID to the true clouds of other
+scenes, and of the renders' clouds the Chamfer distance and F-score to their own true ones. Prints a line each, and one
+line of JSON.
+"""
+
+import argparse
+import json
+import time
+from itertools import count, islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from maquette import GlidePipeline, PointEPipeline
+from maquette.pipelines.picture_files import check_output
+from maquette.point_e import PointCloud
+from maquette.point_e.drawing import draw_cloud
+from maquette.point_e.evaluation import chamfer_distance, f_score, frechet_distance
+from maquette.point_e.evaluation.cloud_judge import judged
+from maquette.toybox import COLOURS, THINGS, Scene, is_held_out, make_scene, render
+from maquette.toybox.colours import SRGB
+from maquette.toybox.sheet import contact_sheet
+from mini_glide import PAIRS, words
+from PIL import Image
+from tqdm import tqdm
+
+ON_SHEET = 40
+
+
+def single_scenes(number: int, start: int = 0) -> list[Scene]:
+    """So many scenes of `val` with one thing, from scene `start` on."""
+    return list(islice((s for i in count(start) if len((s := make_scene("val", i)).objects) == 1), number))
+
+
+def made(pipe, many: list, batch: int, **settings) -> list[PointCloud]:
+    """A cloud of each prompt or picture, number i of seed i."""
+    clouds = []
+    for first in tqdm(range(0, len(many), batch), unit="batch"):
+        some = many[first : first + batch]
+        told = {"prompt": some} if isinstance(some[0], str) else {"image": some}
+        generators = [torch.Generator().manual_seed(first + i) for i in range(len(some))]
+        clouds += pipe(**told, generator=generators, **settings).clouds
+    return clouds
+
+
+def right(clouds: list[PointCloud], asked: list[tuple[str, str]]) -> dict:
+    """Shares of clouds whose thing the judge finds, and whose mean colour is nearest to the asked one."""
+    found = judged(clouds).log_probabilities.argmax(1)
+    means = np.stack([cloud.colors.mean(0) for cloud in clouds])
+    known = np.array([SRGB[colour] for colour in COLOURS]) / 255
+    nearest = np.linalg.norm(means[:, None] - known, axis=-1).argmin(1)
+    things = [THINGS[i] == thing for i, (thing, _) in zip(found, asked, strict=True)]
+    colours = [COLOURS[i] == colour for i, (_, colour) in zip(nearest, asked, strict=True)]
+    return {"thing": round(float(np.mean(things)), 4), "colour": round(float(np.mean(colours)), 4)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="mini", help="the name or folder of a model with a Point-E")
+    parser.add_argument("--painter", default="mini", help="the model whose GLIDE draws the pictures")
+    parser.add_argument("--count", type=int, default=200, help="scenes of val; 0: only the pairs of words")
+    parser.add_argument("--preset", help="a way of sampling (default: the model's)")
+    parser.add_argument("--steps", type=int, help="of the base (default: the model's)")
+    parser.add_argument("--guidance", type=float, help="of the base (default: the model's)")
+    parser.add_argument("--batch", type=int, default=20, help="clouds per call")
+    parser.add_argument("--sheet", type=Path, help=f"write a contact sheet of {ON_SHEET} clouds to this file")
+    args = parser.parse_args()
+    if args.sheet:
+        check_output(args.sheet)
+    pipe = PointEPipeline.from_pretrained(args.model)
+    pipe.set_progress_bar_config(disable=True)
+    given = {"preset": args.preset, "num_inference_steps": args.steps, "guidance_scale": args.guidance}
+    settings = {name: value for name, value in given.items() if value is not None}
+
+    began = time.perf_counter()
+    clouds = made(pipe, [words(*pair) for pair in PAIRS], args.batch, **settings)
+    seconds = (time.perf_counter() - began) / len(clouds)
+    points = len(clouds[0].coords)
+    results = {"model": args.model, **settings, "points": points, "seconds_per_cloud": round(seconds, 3)}
+    results["words"] = right(clouds, PAIRS)
+    novel = [i for i, pair in enumerate(PAIRS) if is_held_out(*pair)]
+    results["words, never shown"] = right([clouds[i] for i in novel], [PAIRS[i] for i in novel])
+    if args.sheet:
+        shown = [len(COLOURS) * i + (3 * i + j) % len(COLOURS) for i in range(len(THINGS)) for j in (0, 5)]
+        drawings = [draw_cloud(clouds[i], size=128) for i in shown[:ON_SHEET]]
+        contact_sheet(drawings, columns=8, labels=[words(*PAIRS[i]) for i in shown[:ON_SHEET]]).save(
+            args.sheet
+        )
+
+    if args.count:
+        scenes = single_scenes(args.count)
+        true = [PointCloud.from_tensor(torch.from_numpy(scene.cloud(points))) for scene in scenes]
+        others = [
+            PointCloud.from_tensor(torch.from_numpy(scene.cloud(points)))
+            for scene in single_scenes(args.count, start=10**6)
+        ]
+        results["true clouds"] = right(
+            true, [(scene.objects[0].thing, scene.objects[0].colour) for scene in scenes]
+        )
+        captions = [scene.caption for scene in scenes]
+        painter = GlidePipeline.from_pretrained(args.painter)
+        painter.set_progress_bar_config(disable=True)
+        drawn = []
+        for first in tqdm(range(0, len(captions), args.batch), unit="batch"):
+            drawn += painter(captions[first : first + args.batch], seed=first, size=64).images
+        of_renders = made(
+            pipe, [Image.fromarray(render(scene, 64)) for scene in scenes], args.batch, **settings
+        )
+        sets = {
+            "true": true,
+            "words": made(pipe, captions, args.batch, **settings),
+            "drawn pictures": made(pipe, drawn, args.batch, **settings),
+            "renders": of_renders,
+        }
+        reference = judged(others).features
+        for name, some in sets.items():
+            features = judged(some).features
+            results[f"P-FID of {name}"] = round(frechet_distance(features, reference), 3)
+        for name, measure in (("Chamfer", chamfer_distance), ("F-score", f_score)):
+            values = [measure(a.coords, b.coords) for a, b in zip(of_renders, true, strict=True)]
+            results[f"{name} of renders"] = round(float(np.mean(values)), 4)
+    print("\n".join(f"{key:24} {value}" for key, value in results.items()))
+    print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()
