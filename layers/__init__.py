@@ -4,7 +4,7 @@
 """
 
 from .attention import Attention, CrossAttention, attend
-from .embeddings import timestep_embedding
+from .embeddings import timestep_embedding, with_waves
 from .group_norm import group_norm_silu
 from .packed import prepare
 from .transformer import MLP, Block, Transformer
@@ -19,4 +19,5 @@ __all__ = [
     "group_norm_silu",
     "prepare",
     "timestep_embedding",
+    "with_waves",
 ]

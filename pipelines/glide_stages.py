@@ -90,7 +90,7 @@ class GlideStages(Pipeline):
         dynamic_threshold: float | None = None,
         upsampler_schedule: str = "linear",
         upsampler_sampler: str = "dpm++",
-        upsampler_steps: int | str = 10,
+        upsampler_steps: int | str = 8,
         upsampler_strength: float = 1.0,
     ):
         arguments = locals()

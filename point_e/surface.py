@@ -12,7 +12,7 @@ from diffusers.configuration_utils import register_to_config
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..layers import MLP, CrossAttention, Transformer
+from ..layers import MLP, CrossAttention, Transformer, with_waves
 from ..weights.load_original import load_original
 from .layout import arguments, depth, sizes
 
@@ -48,6 +48,7 @@ class SurfaceModel(ModelMixin, ConfigMixin):
     """Signed distances to the surface of a cloud. Source: Point-E (Nichol et al. 2022), appendix C, and openai/point-e.
 
     n_ctx: points of the clouds it was trained on; it takes any number. *_heads: 64 channels each where published.
+    octaves: of the waves that places come with (see `with_waves`); the published one has none.
     """
 
     config: Any  # diffusers' frozen dict of the arguments, which can also be read as attributes
@@ -61,11 +62,12 @@ class SurfaceModel(ModelMixin, ConfigMixin):
         encoder_heads: int = 4,
         decoder_layers: int = 4,
         decoder_heads: int = 4,
+        octaves: int = 0,
     ):
         super().__init__()
-        self.encoder_input_proj = nn.Linear(3, width)
+        self.encoder_input_proj = nn.Linear(3 + 6 * octaves, width)
         self.encoder = Transformer(width, encoder_layers, encoder_heads)
-        self.decoder_input_proj = nn.Linear(3, width)
+        self.decoder_input_proj = nn.Linear(3 + 6 * octaves, width)
         self.decoder = Decoder(width, decoder_layers, decoder_heads)
         self.ln_post = nn.LayerNorm(width)
         self.output_proj = nn.Linear(width, 1)
@@ -107,7 +109,10 @@ class SurfaceModel(ModelMixin, ConfigMixin):
         return self.output_proj(self.ln_post(x))[..., 0].to(queries.dtype)
 
     def _points(self, points: Tensor, name: str) -> Tensor:
-        """[N, 3, points] -> [N, points, 3] in the network's format."""
+        """[N, 3, points] -> [N, points, 3 + 6 octaves] in the network's format."""
         if points.dim() != 3 or points.shape[1] != 3:
             raise ValueError(f"{name} has shape {tuple(points.shape)}; expected [N, 3, points]")
-        return rearrange(points, "n c points -> n points c").to(self.ln_post.weight.dtype)
+        places = rearrange(points, "n c points -> n points c")
+        # Scenes reach from -0.5 to 0.5.
+        waves = with_waves(2 * places, self.config.octaves)[..., 3:]
+        return torch.cat([places, waves], dim=-1).to(self.ln_post.weight.dtype)
