@@ -38,9 +38,9 @@ STAGES = {
     ),
     "none": (PointStage, "base", PointDiffusionTransformer, {**TINY, "conditioning": "none"}, {}),
     "upsampler": (
-        PointUpsamplerStage, "upsampler", PointUpsampler, {**TINY, "cond_ctx": 16}, {"low_res_points": 8}
+        PointUpsamplerStage, "upsampler", PointUpsampler, {**TINY, "cond_ctx": 16, "octaves": 2}, {"low_res_points": 8}
     ),
-    "surface": (SurfaceStage, "surface", SurfaceModel, {**SURFACE, "decoder_heads": 1}, {"places": 32}),
+    "surface": (SurfaceStage, "surface", SurfaceModel, {**SURFACE, "decoder_heads": 1, "octaves": 3}, {"places": 32}),
 }  # fmt: skip
 
 
