@@ -53,10 +53,14 @@ class Scene:
         }
 
     def mesh(self) -> trimesh.Trimesh:
-        """The things as one trimesh.Trimesh with face colours: z up, centred, in [-0.5, 0.5]."""
-        from .shape import SEGMENTS, mesh
+        """The things as one trimesh.Trimesh with face colours: z up, centred, in [-0.5, 0.5].
 
-        return mesh(self.body(SEGMENTS))
+        However it is turned in its picture, a lone thing has its front towards -y, in a frame of its own as the shapes
+        have that Point-E was trained on; two stand as the camera sees them.
+        """
+        from .shape import mesh
+
+        return mesh(self._shape())
 
     def cloud(self, points: int = 4096) -> np.ndarray:
         """Points spread evenly over all surface that can be seen from outside, float32 [points, 6].
@@ -64,9 +68,9 @@ class Scene:
         x, y, z in the mesh's frame, then the unlit colour, sRGB in [0, 1].
         Raises ValueError for fewer than 1 or more than 100,000 points, TypeError for a number that is no integer.
         """
-        from .shape import SEGMENTS, cloud
+        from .shape import cloud
 
-        return cloud(self.body(SEGMENTS), points)
+        return cloud(self._shape(), points)
 
     def distances(self, count: int = 4096) -> np.ndarray:
         """Places and how far they lie from all surface that can be seen from outside, float32 [count, 4].
@@ -74,15 +78,23 @@ class Scene:
         x, y, z in the mesh's frame, two thirds of them near the surface, then the distance, negative where no way leads
         out. It is measured from a shell of 0.006 around the surface, which gives open sheets an inside.
         """
-        from .shape import SEGMENTS, distances
+        from .shape import distances
 
-        return distances(self.body(SEGMENTS), count, self.generator("distances"))
+        return distances(self._shape(), count, self.generator("distances"))
 
-    def body(self, segments: int) -> Body:
-        """The whole scene as one body inside the unit cube; `segments` sets how finely round things are cut."""
+    def body(self, segments: int, turned: bool = True) -> Body:
+        """The whole scene as one body inside the unit cube.
+
+        segments: how finely round things are cut; turned: as the picture shows it, not with fronts towards -y.
+        """
         from .world import assemble
 
-        return assemble(self.objects, self.relation, self.generator, segments)
+        return assemble(self.objects, self.relation, self.generator, segments, turned)
+
+    def _shape(self) -> Body:
+        from .shape import SEGMENTS
+
+        return self.body(SEGMENTS, turned=len(self.objects) > 1)
 
     def generator(self, stream: str) -> np.random.Generator:
         """The scene's own random numbers for one purpose (`stream` names it)."""

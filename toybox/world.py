@@ -60,14 +60,14 @@ class Body:
         self.move(scale, -scale * np.array([middle[0], middle[1], low[2]]))
 
 
-def build(toy: Toy, rng: np.random.Generator, segments: int) -> Body:
-    """A thing with its longest side 1, turned, settled on the floor."""
+def build(toy: Toy, rng: np.random.Generator, segments: int, turned: bool = True) -> Body:
+    """A thing with its longest side 1, turned or with its front towards -y, settled on the floor."""
     kit = Kit(segments)
     BUILDERS[toy.thing](kit, rng)
     (vertices, normals, faces), parts = kit.finish()
     directions, stray = YAWS.get(toy.thing, ((0.0,), 180.0))
     yaw = directions[rng.integers(len(directions))] + rng.uniform(-stray, stray)
-    turn = rotation("z", yaw).T
+    turn = rotation("z", yaw if turned else 0.0).T
     colours = palette(toy.colour, rng)
     paints = to_linear(np.array([colours[name] for name, _ in parts])).astype(np.float32)
     albedo = np.repeat(paints, [count for _, count in parts], axis=0)
@@ -119,12 +119,14 @@ def assemble(
     relation: str | None,
     generator: Callable[[str], np.random.Generator],
     segments: int,
+    turned: bool = True,
 ) -> Body:
     """The toys as one body inside the unit cube, the first in its relation to the other.
 
-    `generator` gives the random numbers for each purpose; `segments` sets how finely round things are cut.
+    `generator` gives the random numbers for each purpose; `segments` sets how finely round things are cut. turned: as
+    the picture shows them; otherwise with their fronts towards -y.
     """
-    bodies = [build(toy, generator(f"shape {place}"), segments) for place, toy in enumerate(toys)]
+    bodies = [build(toy, generator(f"shape {place}"), segments, turned) for place, toy in enumerate(toys)]
     rng = generator("layout")
     if relation is None:
         bodies[0].settle(min(1.0, rng.uniform(*EXTENT[toys[0].size]) / bodies[0].looks()))
