@@ -20,6 +20,13 @@ def test_clouds_share_the_frame_and_the_colours_of_the_mesh(thing):
     assert np.abs(cloud[:, None, 3:] - paints).max(2).min(1).max() < 0.01
 
 
+@pytest.mark.parametrize("index", range(4))
+def test_a_lone_thing_faces_the_front_however_its_picture_shows_it(index):
+    points = lone("chair", index=index).cloud(512)
+    sideways, away = points[points[:, 2] > np.quantile(points[:, 2], 0.8), :2].mean(0)  # of its back
+    assert abs(sideways) < 0.02 and away > 0.08
+
+
 def test_points_lie_on_the_surface():
     radius = np.linalg.norm(lone("ball").cloud(512)[:, :3], axis=1)
     assert np.ptp(radius) < 0.01 * radius.mean()
