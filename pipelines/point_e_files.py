@@ -43,7 +43,7 @@ def check_has_point_e(model: str | os.PathLike) -> None:
     """Raises ValueError for a name whose model is known for other tasks only."""
     name, known = os.fspath(model), list(dict.fromkeys(name for task in TASKS for name in known_models(task)))
     if name in known_models() and name not in known:
-        raise ValueError(f"{name} has no Point-E yet; give --model, a model's folder or {', '.join(known)}")
+        raise ValueError(f"{name} has no Point-E; give --model, a model's folder or {', '.join(known)}")
 
 
 def kind_of(weights: Mapping[str, Tensor]) -> str | None:

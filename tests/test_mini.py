@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 import torch
+import trimesh
 from maquette import GlidePipeline, pipeline
 from maquette.__main__ import main
 from maquette.clip import ClipModel
+from maquette.point_e.evaluation.cloud_judge import judged
 from maquette.toybox import COLOURS, THINGS, make_scene, render
 from maquette.toybox.judge import Judge
 from maquette.weights import find_model
@@ -39,6 +41,26 @@ def test_its_unclip_varies_what_a_picture_shows():
     found = Judge.load().name(images)
     shown = [(scene.objects[0].thing, scene.objects[0].colour) for scene in scenes]
     assert sum(a == b for a, b in zip(found, shown, strict=True)) >= 3
+
+
+def test_its_point_e_makes_clouds_of_words_and_of_pictures():
+    scenes = [scene for i in range(40) if len((scene := make_scene("val", i)).objects) == 1][:8]
+    toys = [scene.objects[0] for scene in scenes]
+    pipe = pipeline("text-to-3d", "mini")
+    for given in (
+        {"prompt": [f"a {toy.colour} {toy.thing}" for toy in toys]},
+        {"image": [Image.fromarray(render(scene, 256)) for scene in scenes]},
+    ):
+        clouds = pipe(**given, seed=0).clouds
+        found = judged(clouds).log_probabilities.argmax(1)
+        assert sum(THINGS[i] == toy.thing for i, toy in zip(found, toys, strict=True)) >= 5
+
+
+def test_words_become_a_coloured_mesh(tmp_path, capsys):
+    assert main(["shape", "a blue mug", "-o", str(tmp_path / "mug.glb")]) == 0
+    mesh = trimesh.load_mesh(tmp_path / "mug.glb")
+    red, _, blue, _ = mesh.visual.vertex_colors.mean(axis=0)
+    assert mesh.is_watertight and blue > red + 50
 
 
 def test_its_clip_knows_what_renders_show():
