@@ -96,7 +96,10 @@ def test_bad_input_is_answered_in_one_sentence(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     published = ["--model", "point-e"]
     for arguments, message in (
-        (["a red chair", "--model", "glide"], "glide has no Point-E; give --model, a model's folder or mini,"),
+        (
+            ["a red chair", "--model", "glide"],
+            "glide has no Point-E; give --model, a model's folder or mini,",
+        ),
         ([" ", *published], "the prompt is empty"),
         (["a chair", "-o", "a.xyz", *published], "does not end like a shape; expected one of .ply"),
         (["a chair", "-o", "none/a.ply", *published], "the folder none does not exist"),
