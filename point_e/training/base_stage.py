@@ -95,12 +95,13 @@ class PointStage:
         told = {name: value for name, value in batch.items() if name != "cloud"}
         x0, given = self.targets(batch["cloud"], generator)
         given |= self.conditions.arguments(told, generator, self.settings.drop)
-        given["counts"] = self.counts(given)
+        counts = self.counts(given)
         n, device = len(x0), x0.device
         timesteps = torch.randint(self.hybrid.steps, (n,), generator=generator).to(device)
         noise = torch.randn(x0.shape, generator=generator).to(device)
         x = self.hybrid.add_noise(x0, timesteps, noise)
-        error, bound = self.hybrid(model(x, timesteps, **given).float(), x0, x, timesteps, noise)
+        predicted = model(x, timesteps, **given, counts=counts).float()
+        error, bound = self.hybrid(predicted, x0, x, timesteps, noise)
         weighted = error * self.hybrid.weight(timesteps)
         return (weighted + bound).mean(), {"squared_error": error.mean(), "bound": bound.mean()}
 
