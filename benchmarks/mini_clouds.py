@@ -61,6 +61,41 @@ def right(clouds: list[PointCloud], asked: list[tuple[str, str]]) -> dict:
     return {"thing": round(float(np.mean(things)), 4), "colour": round(float(np.mean(colours)), 4)}
 
 
+def of_scenes(pipe, args, settings: dict, points: int) -> dict:
+    """Of scenes of one thing: true clouds, and clouds of captions, drawn pictures and renders beside them."""
+    results = {}
+    scenes = single_scenes(args.count)
+    true = [PointCloud.from_tensor(torch.from_numpy(scene.cloud(points))) for scene in scenes]
+    others = [
+        PointCloud.from_tensor(torch.from_numpy(scene.cloud(points)))
+        for scene in single_scenes(args.count, start=10**6)
+    ]
+    results["true clouds"] = right(
+        true, [(scene.objects[0].thing, scene.objects[0].colour) for scene in scenes]
+    )
+    captions = [scene.caption for scene in scenes]
+    painter = GlidePipeline.from_pretrained(args.painter)
+    painter.set_progress_bar_config(disable=True)
+    drawn = []
+    for first in tqdm(range(0, len(captions), args.batch), unit="batch"):
+        drawn += painter(captions[first : first + args.batch], seed=first, size=64).images
+    of_renders = made(pipe, [Image.fromarray(render(scene, 64)) for scene in scenes], args.batch, **settings)
+    sets = {
+        "true": true,
+        "words": made(pipe, captions, args.batch, **settings),
+        "drawn pictures": made(pipe, drawn, args.batch, **settings),
+        "renders": of_renders,
+    }
+    reference = judged(others).features
+    for name, some in sets.items():
+        features = judged(some).features
+        results[f"P-FID of {name}"] = round(frechet_distance(features, reference), 3)
+    for name, measure in (("Chamfer", chamfer_distance), ("F-score", f_score)):
+        values = [measure(a.coords, b.coords) for a, b in zip(of_renders, true, strict=True)]
+        results[f"{name} of renders"] = round(float(np.mean(values)), 4)
+    return results
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="mini", help="the name or folder of a model with a Point-E")
@@ -95,37 +130,7 @@ def main() -> None:
         )
 
     if args.count:
-        scenes = single_scenes(args.count)
-        true = [PointCloud.from_tensor(torch.from_numpy(scene.cloud(points))) for scene in scenes]
-        others = [
-            PointCloud.from_tensor(torch.from_numpy(scene.cloud(points)))
-            for scene in single_scenes(args.count, start=10**6)
-        ]
-        results["true clouds"] = right(
-            true, [(scene.objects[0].thing, scene.objects[0].colour) for scene in scenes]
-        )
-        captions = [scene.caption for scene in scenes]
-        painter = GlidePipeline.from_pretrained(args.painter)
-        painter.set_progress_bar_config(disable=True)
-        drawn = []
-        for first in tqdm(range(0, len(captions), args.batch), unit="batch"):
-            drawn += painter(captions[first : first + args.batch], seed=first, size=64).images
-        of_renders = made(
-            pipe, [Image.fromarray(render(scene, 64)) for scene in scenes], args.batch, **settings
-        )
-        sets = {
-            "true": true,
-            "words": made(pipe, captions, args.batch, **settings),
-            "drawn pictures": made(pipe, drawn, args.batch, **settings),
-            "renders": of_renders,
-        }
-        reference = judged(others).features
-        for name, some in sets.items():
-            features = judged(some).features
-            results[f"P-FID of {name}"] = round(frechet_distance(features, reference), 3)
-        for name, measure in (("Chamfer", chamfer_distance), ("F-score", f_score)):
-            values = [measure(a.coords, b.coords) for a, b in zip(of_renders, true, strict=True)]
-            results[f"{name} of renders"] = round(float(np.mean(values)), 4)
+        results |= of_scenes(pipe, args, settings, points)
     print("\n".join(f"{key:24} {value}" for key, value in results.items()))
     print(json.dumps(results))
 

@@ -15,14 +15,15 @@ def timestep_embedding(timesteps: Tensor, width: int, max_period: float = 10000.
     return F.pad(torch.cat([angles.cos(), angles.sin()], dim=-1), (0, width % 2))
 
 
-def with_waves(points: Tensor, octaves: int) -> Tensor:
-    """Points [N, points, C], xyz first in about -1…1, with sines and cosines of xyz: [N, points, C + 6 octaves].
+def with_waves(points: Tensor, octaves: int, period: float = 2.0) -> Tensor:
+    """Points [N, points, C], xyz first, with sines and cosines of xyz beside them: [N, points, C + 6 octaves].
 
-    From them a network sees at once what it would else have to learn: where on a fine scale a point lies.
+    period: of the longest waves, in the points' own units; each octave's are half as long as those before. From them a
+    network sees at once what it would else have to learn: where on a fine scale a point lies.
     Source: NeRF (Mildenhall et al. 2020), equation 4.
     """
     if not octaves:
         return points
-    frequencies = math.pi * 2.0 ** torch.arange(octaves, device=points.device)
+    frequencies = math.tau / period * 2.0 ** torch.arange(octaves, device=points.device)
     angles = (points[..., :3, None].float() * frequencies).flatten(-2)
     return torch.cat([points, angles.sin().to(points.dtype), angles.cos().to(points.dtype)], dim=-1)

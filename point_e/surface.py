@@ -112,7 +112,5 @@ class SurfaceModel(ModelMixin, ConfigMixin):
         """[N, 3, points] -> [N, points, 3 + 6 octaves] in the network's format."""
         if points.dim() != 3 or points.shape[1] != 3:
             raise ValueError(f"{name} has shape {tuple(points.shape)}; expected [N, 3, points]")
-        places = rearrange(points, "n c points -> n points c")
-        # Scenes reach from -0.5 to 0.5.
-        waves = with_waves(2 * places, self.config.octaves)[..., 3:]
-        return torch.cat([places, waves], dim=-1).to(self.ln_post.weight.dtype)
+        places = with_waves(rearrange(points, "n c points -> n points c"), self.config.octaves, period=1.0)
+        return places.to(self.ln_post.weight.dtype)

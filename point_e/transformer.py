@@ -33,7 +33,7 @@ class PointDiffusionTransformer(ModelMixin, ConfigMixin):
     n_ctx: points of the clouds it was trained on. conditioning: "none", "vector" (a CLIP vector) or "grid" (an image's
     CLIP patch grid), clip_width channels wide. time_token_cond, token_cond: whether the timestep and the vector are
     tokens of their own, as in all published networks, or added to every point. octaves: of the waves that points come
-    with (see `with_waves`), which small networks learn from many times as fast; published ones have none.
+    with (see `with_waves`), from which small networks learn fine shapes sooner; published ones have none.
     """
 
     config: Any  # diffusers' frozen dict of the arguments, which can also be read as attributes

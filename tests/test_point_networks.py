@@ -60,7 +60,7 @@ def test_record_of_a_published_size(golden, name):
 @pytest.mark.full
 def test_base_1b_loads():
     manifest = json.loads((FULL_GOLDENS / "point_e" / "base1B_full.json").read_text())
-    weights = {key: torch.empty(w["shape"], device="meta") for key, w in manifest["weights"].items()}
+    weights = {key: torch.zeros(1).expand(w["shape"]) for key, w in manifest["weights"].items()}
     net = PointDiffusionTransformer.from_original(weights, manifest["config"])
     assert sum(p.numel() for p in net.parameters()) > 1.2e9
     assert (net.config.heads, net.config.layers) == (32, 24)

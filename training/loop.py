@@ -93,9 +93,8 @@ class _Run:
         self.forward = shard(forward, device) if self.sharded else self.accelerator.prepare_model(forward)
         self.trained = {name: p for name, p in stage.model.named_parameters() if p.requires_grad}
         # What batch norm keeps of its inputs is averaged too, as it belongs to the weights of its time.
-        kept = [(name, b) for name, b in stage.model.named_buffers() if b.is_floating_point()]
-        self.parameters = dict(stage.model.named_parameters())
-        self.live = {**self.parameters, **dict(kept)}
+        kept = {name: b for name, b in stage.model.named_buffers() if b.is_floating_point()}
+        self.live = {**dict(stage.model.named_parameters()), **kept}
         self.averages = {name: tensor.detach().clone() for name, tensor in self.live.items()}
         if self.sharded and config.optimizer == "muon":
             raise ValueError("Muon needs whole matrices; drop shard from the recipe, or train with adamw.")
@@ -225,14 +224,14 @@ class _Run:
     @torch.no_grad()
     def _averaged(self, dtype: torch.dtype) -> torch.nn.Module:
         """A copy of the network with its averaged weights, whole, in every process."""
+        model = copy.deepcopy(self.stage.model)
+        buffers = dict(model.named_buffers())
         weights = {
-            name: whole(average).to(dtype if name in self.parameters else average.dtype, copy=True)
+            name: whole(average).to(average.dtype if name in buffers else dtype, copy=True)
             for name, average in self.averages.items()
         }
-        model = copy.deepcopy(self.stage.model)
-        model.load_state_dict(
-            weights, strict=False, assign=True
-        )  # not strict: other buffers stay as they are
+        # Not strict: buffers that are no floating numbers stay as they are.
+        model.load_state_dict(weights, strict=False, assign=True)
         return model.eval().requires_grad_(False)
 
     @torch.no_grad()

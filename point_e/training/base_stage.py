@@ -117,17 +117,15 @@ class PointStage:
 
     def counts(self, given: dict[str, Tensor]) -> Tensor | None:
         """What `forward` takes by this name, where a step sees fewer points than the network makes."""
-        config, of_low_res = self.model.config, 1.0
-        of_points = config["n_ctx"] / self.points
-        if (low_res := given.get("low_res")) is not None:
-            of_low_res = config["cond_ctx"] / low_res.shape[2]
-        if of_points == of_low_res == 1:
+        config = self.model.config
+        tokens = {name: told.shape[2] if told.dim() == 3 else 1 for name, told in given.items()}
+        low_res = tokens.pop("low_res", 0)
+        # In the order in which the network lines them up: its condition, low_res, the time, the points.
+        numbers = [sum(tokens.values()), low_res, int(config["time_token_cond"]), self.points]
+        each = [1.0, config["cond_ctx"] / low_res if low_res else 1.0, 1.0, config["n_ctx"] / self.points]
+        if set(each) == {1.0}:
             return None
-        each = [(1.0, int(config["time_token_cond"])), (of_points, self.points)]
-        for name, of_each in (("low_res", of_low_res), ("grid", 1.0), ("embedding", 1.0)):
-            if (told := given.get(name)) is not None:
-                each.insert(0, (of_each, told.shape[2] if told.dim() == 3 else 1))
-        return torch.cat([torch.full((number,), count) for count, number in each])
+        return torch.tensor(each).repeat_interleave(torch.tensor(numbers))
 
     @torch.no_grad()
     def samples(self, model):
