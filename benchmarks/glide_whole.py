@@ -5,7 +5,8 @@
 Networks of the published sizes with weights by formula are written to the folder if it is not there: 1.6 GB, nothing is
 downloaded. Then a process for each preset loads it as any model and draws a picture at a time, after one to warm up. It
 prints the fastest time of drawing, and its peak of memory, loading and torch included. What is drawn is noise, and
-takes as long as a picture would.
+takes as long as a picture would. Where `glide_text2im` can be imported (a clone of openai/glide-text2im on PYTHONPATH),
+the original code in float32 comes first: a step of each of its networks is timed, and multiplied by how many it takes.
 """
 
 import argparse
@@ -17,7 +18,7 @@ import time
 from pathlib import Path
 
 import torch
-from glide_step import UPSAMPLER, network
+from glide_step import UPSAMPLER, network, original
 from maquette.diffusion import GlideTokenizer
 from maquette.diffusion.training.start import BUNDLED_TOKENIZER
 from maquette.pipelines import GlidePipeline
@@ -25,6 +26,7 @@ from maquette.pipelines.convert import SETTINGS
 from maquette.pipelines.presets import PRESETS
 
 PROMPT = "a corgi in a field"
+ORIGINAL_STEPS = 100, 27
 
 
 @torch.inference_mode()
@@ -33,6 +35,12 @@ def write_model(folder: Path) -> None:
     base, upsampler = (network(config).half() for config in ({}, UPSAMPLER))
     tokenizer = GlideTokenizer.from_file(BUNDLED_TOKENIZER)
     GlidePipeline(base, tokenizer, upsampler=upsampler, **SETTINGS).save_pretrained(folder)
+
+
+def original_code() -> tuple[float, float] | None:
+    """Seconds that a guided step of the base and one of the upsampler take the original, if it is installed."""
+    base, upsampler = original(network({}), 2, 2), original(network(UPSAMPLER), 1, 2)
+    return None if base is None or upsampler is None else (base, upsampler)
 
 
 def measured(folder: Path, preset: str | None, repeats: int) -> tuple[str, float, float]:
@@ -71,11 +79,20 @@ def main() -> None:
         writer.start()
         writer.join()
     print(f"{torch.get_num_threads()} threads of {os.cpu_count()}, torch {torch.__version__}", flush=True)
+    with fresh.Pool(1) as pool:
+        steps = pool.apply(original_code)
+    peer = steps and sum(each * number for each, number in zip(steps, ORIGINAL_STEPS, strict=True))
+    if peer:
+        print(
+            f"original code, float32: {peer:.1f} s, from steps of {steps[0]:.2f} and {steps[1]:.2f} s",
+            flush=True,
+        )
     for name in args.presets:
         with fresh.Pool(1) as pool:
             preset = None if name == "default" else name
             steps, seconds, peak = pool.apply(measured, (args.folder, preset, args.repeats))
-        print(f"{name}: {seconds:.1f} s, {steps}; peak memory {peak:.2f} GiB", flush=True)
+        ratio = f", {peer / seconds:.1f}x the original" if peer else ""
+        print(f"{name}: {seconds:.1f} s{ratio}, {steps}; peak memory {peak:.2f} GiB", flush=True)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ from maquette.point_e import (
 )
 from maquette.point_e.sampling import nothing
 
+sys.path.pop(0)  # this folder, where `point_e` would be this file
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "goldens"))
 from formula import formula_tensor
 
