@@ -1,7 +1,7 @@
 """How good mini's clouds are: of every pair of words, of pictures that it draws itself, and of true pictures.
 
     python benchmarks/mini_clouds.py --count 200 --sheet clouds.png
-    python benchmarks/mini_clouds.py --preset original
+    python benchmarks/mini_clouds.py --count 1000 --of words --preset original
 
 Of "a {colour} {thing}" for all 220 pairs: how often Toybox's PointNet++ finds the thing, and how often the mean colour
 of the points lies nearest to the asked colour's, beside the same of true clouds. Then of the first scenes of `val` with
@@ -32,6 +32,7 @@ from PIL import Image
 from tqdm import tqdm
 
 ON_SHEET = 40
+OF = ("words", "drawings", "renders")
 
 
 def single_scenes(number: int, start: int = 0) -> list[Scene]:
@@ -74,26 +75,31 @@ def of_scenes(pipe, args, settings: dict, points: int) -> dict:
         true, [(scene.objects[0].thing, scene.objects[0].colour) for scene in scenes]
     )
     captions = [scene.caption for scene in scenes]
-    painter = GlidePipeline.from_pretrained(args.painter)
-    painter.set_progress_bar_config(disable=True)
-    drawn = []
-    for first in tqdm(range(0, len(captions), args.batch), unit="batch"):
-        drawn += painter(captions[first : first + args.batch], seed=first, size=64).images
-    of_renders = made(pipe, [Image.fromarray(render(scene, 64)) for scene in scenes], args.batch, **settings)
-    sets = {
-        "true": true,
-        "words": made(pipe, captions, args.batch, **settings),
-        "drawn pictures": made(pipe, drawn, args.batch, **settings),
-        "renders": of_renders,
+    told = {
+        "words": lambda: captions,
+        "drawings": lambda: drawn(args.painter, captions, args.batch),
+        "renders": lambda: [Image.fromarray(render(scene, 64)) for scene in scenes],
     }
+    sets = {"true": true} | {name: made(pipe, told[name](), args.batch, **settings) for name in args.of}
     reference = judged(others).features
     for name, some in sets.items():
         features = judged(some).features
         results[f"P-FID of {name}"] = round(frechet_distance(features, reference), 3)
     for name, measure in (("Chamfer", chamfer_distance), ("F-score", f_score)):
-        values = [measure(a.coords, b.coords) for a, b in zip(of_renders, true, strict=True)]
-        results[f"{name} of renders"] = round(float(np.mean(values)), 4)
+        if "renders" in sets:
+            values = [measure(a.coords, b.coords) for a, b in zip(sets["renders"], true, strict=True)]
+            results[f"{name} of renders"] = round(float(np.mean(values)), 4)
     return results
+
+
+def drawn(painter: str, captions: list[str], batch: int) -> list[Image.Image]:
+    """A picture of each caption, 64 px."""
+    pipe = GlidePipeline.from_pretrained(painter)
+    pipe.set_progress_bar_config(disable=True)
+    pictures = []
+    for first in tqdm(range(0, len(captions), batch), unit="batch"):
+        pictures += pipe(captions[first : first + batch], seed=first, size=64).images
+    return pictures
 
 
 def main() -> None:
@@ -101,6 +107,7 @@ def main() -> None:
     parser.add_argument("--model", default="mini", help="the name or folder of a model with a Point-E")
     parser.add_argument("--painter", default="mini", help="the model whose GLIDE draws the pictures")
     parser.add_argument("--count", type=int, default=200, help="scenes of val; 0: only the pairs of words")
+    parser.add_argument("--of", nargs="+", choices=OF, default=OF, help="what the scenes' clouds are made of")
     parser.add_argument("--preset", help="a way of sampling (default: the model's)")
     parser.add_argument("--steps", type=int, help="of the base (default: the model's)")
     parser.add_argument("--guidance", type=float, help="of the base (default: the model's)")

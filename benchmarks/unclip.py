@@ -2,9 +2,9 @@
 
     python benchmarks/unclip.py [--repeats 1] [--steps 25 25 7] [--tiny]
 
-Prior, decoder and upsampler of the published sizes, best setting: bfloat16, channels last. diffusers' networks have
-random weights and ours are the same, read from the folder that they are saved to (14 GB, temporary), so nothing is
-downloaded. --tiny: networks of the tests' size, to see that it runs.
+Prior, decoder and upsampler of the published sizes; best setting: bfloat16, channels last; ours: default. diffusers'
+networks have random weights and ours are the same, read from the folder that they are saved to (14 GB, temporary), so
+nothing is downloaded. --tiny: networks of the tests' size, to see that it runs.
 """
 
 import argparse
@@ -13,13 +13,12 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import PriorTransformer, UnCLIPPipeline, UNet2DConditionModel, UNet2DModel
 from diffusers.pipelines.deprecated.unclip.text_proj import UnCLIPTextProjModel
 from maquette import pipeline
-from rich.console import Console
-from rich.table import Table
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -69,14 +68,15 @@ def full_size(parts):
     return {**parts, **made}
 
 
-def seconds(draw, repeats):
-    """The fastest of `repeats` runs after one to warm up."""
+def seconds(draw, steps, repeats):
+    """The fastest of `repeats` runs of so many steps, after one of few to warm up."""
+    draw(2, 2, 2)
     times = []
-    for _ in range(repeats + 1):
+    for _ in range(repeats):
         start = time.perf_counter()
-        draw()
+        draw(*steps)
         times.append(time.perf_counter() - start)
-    return min(times[1:])
+    return min(times)
 
 
 def theirs(folder, kinds, dtype, steps, repeats):
@@ -90,25 +90,33 @@ def theirs(folder, kinds, dtype, steps, repeats):
     for part in pipe.components.values():
         if isinstance(part, torch.nn.Module) and dtype == torch.bfloat16:
             part.to(memory_format=torch.channels_last)
-    prior, decoder, upsampler = steps
-    names: dict = {
-        "prior_num_inference_steps": prior,
-        "decoder_num_inference_steps": decoder,
-        "super_res_num_inference_steps": upsampler,
-    }
     # From noise in float32 the small picture is in float32 as well, for bicubic resizing knows no bfloat16.
     side = pipe.decoder.config.sample_size
-    names["decoder_latents"] = torch.randn(1, 3, side, side)
+    noise: Any = torch.randn(1, 3, side, side)
+
+    def draw(prior, decoder, upsampler):
+        pipe(
+            PROMPT,
+            prior_num_inference_steps=prior,
+            decoder_num_inference_steps=decoder,
+            super_res_num_inference_steps=upsampler,
+            decoder_latents=noise,
+            output_type="np",
+        )
+
     with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
-        return seconds(lambda: pipe(PROMPT, **names, output_type="np"), repeats)
+        return seconds(draw, steps, repeats)
 
 
-def ours(folder, kinds, dtype, steps, repeats):
-    prior, decoder, upsampler = steps
-    pipe = pipeline("text-to-image", folder, dtype=dtype)
+def ours(folder, steps, repeats):
+    pipe = pipeline("text-to-image", folder)
     pipe.set_progress_bar_config(disable=True)
-    pipe.register_to_config(prior_candidates=1, prior_steps=prior, upsampler_steps=upsampler)
-    return seconds(lambda: pipe(PROMPT, num_inference_steps=decoder, seed=0, output_type="np"), repeats)
+
+    def draw(prior, decoder, upsampler):
+        pipe.register_to_config(prior_candidates=1, prior_steps=prior, upsampler_steps=upsampler)
+        pipe(PROMPT, num_inference_steps=decoder, seed=0, output_type="np")
+
+    return seconds(draw, steps, repeats), pipe.dtype
 
 
 def main():
@@ -124,15 +132,16 @@ def main():
         UnCLIPPipeline(**parts).save_pretrained(f"{folder}/karlo")
         kinds = {name: type(part) for name, part in parts.items()}
         del parts
-        table = Table("", "float32", "bfloat16", "auto")
-        rows = []
-        for name, measure in (("diffusers", theirs), ("maquette", ours)):
-            formats = [torch.float32, torch.bfloat16, *(["auto"] if measure is ours else [])]
-            said = asked.steps, asked.repeats
-            rows.append([measure(f"{folder}/karlo", kinds, dtype, *said) for dtype in formats])
-            table.add_row(name, *(f"{each:.2f} s" for each in rows[-1]))
-    Console().print(f"{torch.get_num_threads()} threads, torch {torch.__version__}", table)
-    print(f"diffusers' best / our best: {min(rows[0]) / min(rows[1]):.2f}x")
+        karlo = f"{folder}/karlo"
+        peers = {
+            dtype: theirs(karlo, kinds, dtype, asked.steps, asked.repeats)
+            for dtype in (torch.float32, torch.bfloat16)
+        }
+        taken, own = ours(karlo, asked.steps, asked.repeats)
+    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}")
+    for dtype, each in peers.items():
+        print(f"diffusers {dtype}: {each:.2f} s")
+    print(f"maquette {own}: {taken:.2f} s, {min(peers.values()) / taken:.2f}x diffusers' best")
 
 
 if __name__ == "__main__":
