@@ -7,7 +7,7 @@ resolution cloud's) is computed once by `encode_conditions`.
 
 import math
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -56,6 +56,7 @@ class PointDiffusionTransformer(ModelMixin, ConfigMixin):
         super().__init__()
         if conditioning not in CONDITIONINGS:
             raise ValueError(f"conditioning {conditioning!r} is not one of {', '.join(CONDITIONINGS)}")
+        self.token_cond = token_cond
         self.time_embed = MLP(width)
         self.ln_pre, self.ln_post = nn.LayerNorm(width), nn.LayerNorm(width)
         self.backbone = Transformer(width, layers, heads)
@@ -156,7 +157,7 @@ class PointDiffusionTransformer(ModelMixin, ConfigMixin):
         points = with_waves(rearrange(x, "n c points -> n points c"), self.config.octaves)
         h = self.input_proj(points.to(dtype))
         tokens = []
-        for token, own in ((conditions, self.config.token_cond), (time, self.config.time_token_cond)):
+        for token, own in ((conditions, self.token_cond), (time, self.config.time_token_cond)):
             if token is not None and own:
                 tokens.append(token)
             elif token is not None:
@@ -170,7 +171,7 @@ class PointDiffusionTransformer(ModelMixin, ConfigMixin):
 
         Tokens have no places, so those that begin alike stay alike, and one of them with the weight of all is the same.
         """
-        if counts is None or not self.config.token_cond:
+        if counts is None or not self.token_cond:
             return None
         return F.pad(counts.log(), (0, h.shape[1] - len(counts)))[None, None, None].to(h.device)
 
@@ -186,6 +187,8 @@ class PointUpsampler(PointDiffusionTransformer):
 
     n_ctx: points that it adds; cond_ctx: points of `low_res` in training. The others as in `PointDiffusionTransformer`.
     """
+
+    ignore_for_config: ClassVar[list[str]] = ["token_cond"]  # which is not an argument of its own
 
     @register_to_config
     def __init__(

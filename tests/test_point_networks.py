@@ -1,5 +1,6 @@
 """Point-E's diffusion transformers against what the originals computed."""
 
+import inspect
 import json
 
 import pytest
@@ -43,6 +44,12 @@ def test_record_of_a_saved_network(golden, name, tmp_path):
     x, timesteps, given = tensors["in/x"], tensors["in/timesteps"], conditions(net, tensors)
     assert_close(net(x, timesteps, **given), tensors["out/model"])
     assert_close(net(x, timesteps, conditions=net.encode_conditions(**given)), tensors["out/model"])
+
+
+@pytest.mark.parametrize("kind", [PointDiffusionTransformer, PointUpsampler])
+def test_a_network_is_saved_with_the_arguments_that_it_takes(kind):
+    arguments = set(inspect.signature(kind).parameters)
+    assert {name for name in kind(width=64, layers=1, heads=1).config if name[0] != "_"} == arguments
 
 
 @torch.inference_mode()
