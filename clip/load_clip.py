@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 
 from ..weights import find_folder, find_weights, known_models, read_weights
-from ..weights.model_folder import INDEX, load_part
+from ..weights.model_folder import INDEX, load_part, read_index
 from ..weights.read_weights import is_archive
 from ..weights.table import nearest
 from .encoder import ClipEncoder
@@ -80,7 +79,7 @@ def load_clip(model: str, config: str | Mapping[str, Any] | None, progress: bool
 
 def _load_folder(folder: Path) -> Loaded:
     """A model that `save_pretrained` or a training wrote; its index says of which classes the parts are."""
-    index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    index = read_index(folder)
     theirs = index["tokenizer"][-1] == OpenClipTokenizer.__name__
     return Loaded(
         load_part(ClipEncoder, folder / "encoder", torch.float32),

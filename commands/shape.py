@@ -86,7 +86,11 @@ def shape(
     from ..point_e.mesh import check_triangles
 
     target = output or free_name(Path(what).stem if by_photo else what, Path.cwd()).with_suffix(".glb")
-    mesh = needs_mesh(target)
+    mesh, drawn = needs_mesh(target), target.suffix.lower() in (".html", ".gif", ".png")
+    if (smooth or triangles is not None) and not (mesh or drawn):
+        raise ValueError(
+            f"--smooth and --triangles are for meshes, and {target.name} is a cloud; leave them out"
+        )
     if triangles is not None:
         check_triangles(triangles)
     check_output(target, [target.suffix.lower()])
@@ -110,7 +114,6 @@ def shape(
             place = target if count == 1 else _named_by_seed(target, settings["seed"])
             typer.echo(save_shape(place, cloud, solid).resolve())
 
-    drawn = target.suffix.lower() in (".html", ".gif", ".png")
     pipe(
         None if by_photo else what,
         image=photo,

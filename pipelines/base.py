@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +22,7 @@ from torch import Tensor
 
 from ..layers import prepare
 from ..layers.precision import best_device, best_dtype
-from ..weights.model_folder import INDEX, load_part, write_model_folder
+from ..weights.model_folder import load_part, read_index, write_model_folder
 from .convert import load_checkpoint, ready_model
 from .request import PromptWarning, check_numbers, check_request
 
@@ -138,7 +137,7 @@ class Pipeline(DiffusionPipeline):
         if place.is_file():
             index, parts = {}, load_checkpoint(place, cls.task, dtype)
         else:
-            index = json.loads((place / INDEX).read_text(encoding="utf-8"))
+            index = read_index(place)
             parts = cls._load_parts(place, index, dtype)
         pipe = cls(**parts, **{name: index[name] for name in known if name in index} | settings).to(device)
         pipe.model_name = os.fspath(pretrained_model_name_or_path)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 
-from ..weights.model_folder import INDEX
+from ..weights.model_folder import read_index
 from ..weights.table import known_models, nearest
 from .convert import ready_model
 
@@ -47,7 +46,7 @@ def chosen_family(model: str | os.PathLike, via: str | None = None) -> str:
     if via == "unclip":
         check_has_unclip(model)
     place = ready_model(model, unclip_task(model) if via == "unclip" else "text-to-image")
-    index = {} if place.is_file() else json.loads((place / INDEX).read_text(encoding="utf-8"))
+    index = {} if place.is_file() else read_index(place)
     family = "unclip" if str(index.get("_class_name")).startswith("UnCLIP") else "glide"
     if via not in (None, family):
         raise ValueError(f"{os.fspath(model)} has no {via}, it draws via {family}; give another model")

@@ -1,6 +1,7 @@
 """From words to pictures in Python: what a call takes, gives and refuses."""
 
 import re
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -163,6 +164,16 @@ def test_bad_requests_are_refused_before_sampling(pipe, arguments, message, monk
     monkeypatch.setattr(pipe.unet, "forward", None)
     with pytest.raises(ValueError, match=message):
         pipe(**arguments)
+
+
+def test_a_model_folder_that_is_not_whole_is_refused(pipe, tmp_path):
+    pipe.save_pretrained(tmp_path)
+    shutil.rmtree(tmp_path / "unet")
+    with pytest.raises(FileNotFoundError, match=r"not whole: there is no folder .*unet"):
+        GlidePipeline.from_pretrained(tmp_path)
+    (tmp_path / "model_index.json").write_text("{")
+    with pytest.raises(ValueError, match=r"model_index\.json is damaged"):
+        GlidePipeline.from_pretrained(tmp_path)
 
 
 def test_a_saved_pipeline_draws_the_same_pictures(pipe, tmp_path):

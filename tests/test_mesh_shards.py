@@ -90,3 +90,11 @@ def test_what_cannot_be_done_is_one_sentence(meshes, tmp_path, capsys, change, o
     assert run(["clouds", str(meshes), "--out", str(tmp_path / "out"), *options]) == 2
     assert sentence in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_file_in_the_place_of_the_shards_is_refused_first(meshes, capsys):
+    file = meshes / "tall_box.ply"
+    before = file.read_bytes()
+    assert run(["clouds", str(meshes), "--out", str(file)]) == 2
+    assert "is a file; give a folder" in capsys.readouterr().err
+    assert file.read_bytes() == before

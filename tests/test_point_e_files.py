@@ -101,6 +101,7 @@ def test_bad_input_is_answered_in_one_sentence(tmp_path, capsys, monkeypatch):
             "glide has no Point-E; give --model, a model's folder or mini,",
         ),
         ([" ", *published], "the prompt is empty"),
+        (["a chair", "-o", "a.ply", "--smooth"], "a.ply is a cloud; leave them out"),
         (["a chair", "-o", "a.xyz", *published], "does not end like a shape; expected one of .ply"),
         (["a chair", "-o", "none/a.ply", *published], "the folder none does not exist"),
         (["a chair", "--preset", "orignal", *published], "did you mean 'original'"),

@@ -21,6 +21,14 @@ INDEX = "model_index.json"
 TOKENIZER = "tokenizer.json"
 
 
+def read_index(folder: Path) -> dict[str, Any]:
+    """What a model's folder says of itself. Raises ValueError for a damaged index, and OSError."""
+    try:
+        return json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{folder / INDEX} is damaged: {error}") from error
+
+
 def find_folder(model: str | os.PathLike, task: str) -> Path | None:
     """The model folder that a name of the table or a path stands for; None if there is none, such as for a file.
 
@@ -73,8 +81,10 @@ def converted_folder(name: str, task: str) -> Path:
 def load_part(kind: Any, folder: Path, dtype: Any) -> Any:
     """A part from its own folder: a tokenizer, or a network in eval mode and `dtype`, as `load_saved` loads it.
 
-    Raises ValueError if the folder's checksums say that it is not what was saved.
+    Raises FileNotFoundError without such a folder, and ValueError if its checksums say that it is not what was saved.
     """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"the model is not whole: there is no folder {folder}")
     if hasattr(kind, "from_file"):
         check_checksums(folder)
         return kind.from_file(folder / TOKENIZER)
@@ -123,7 +133,7 @@ def extend_model_folder(
 
     Raises what `write_model_folder` raises, and OSError for what cannot be copied.
     """
-    folder, index = Path(folder), json.loads((model / INDEX).read_text(encoding="utf-8"))
+    folder, index = Path(folder), read_index(model)
     others = {}
     for name, entry in index.items():
         lies = model.joinpath(*(entry[2:] or [name])) if isinstance(entry, list) else None

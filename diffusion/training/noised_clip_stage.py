@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from ...clip.tokenizer import ClipTokenizer
 from ...clip.training.loss import contrastive_loss, gathered
 from ...training import TrainConfig
 from ...weights.load_saved import load_saved
-from ...weights.model_folder import INDEX, extend_model_folder, find_model, load_part, write_model_folder
+from ...weights.model_folder import extend_model_folder, find_model, load_part, read_index, write_model_folder
 from ..glide import GlideUNet
 from ..loss import HybridLoss
 from ..noised_clip import NoisedClip
@@ -112,7 +111,7 @@ class NoisedClipStage:
     def _check_base(self, base: str) -> None:
         network: Any = GlideUNet.load_config(part_folder(base, "unet"), local_files_only=True)
         folder = find_model(base, "text-to-image")
-        schedule = json.loads((folder / INDEX).read_text(encoding="utf-8")).get("schedule")
+        schedule = read_index(folder).get("schedule")
         ours = {"image_size": self.model.config["image_size"], "schedule": self.settings.schedule}
         for key, theirs in (("image_size", network["image_size"]), ("schedule", schedule)):
             if theirs not in (None, ours[key]):

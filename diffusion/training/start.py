@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from torch import Tensor
 from ...clip.encoder import ClipEncoder
 from ...clip.tokenizer import ClipTokenizer
 from ...weights.load_saved import load_saved
-from ...weights.model_folder import INDEX, find_model, load_part
+from ...weights.model_folder import find_model, load_part, read_index
 from ..glide import GlideUNet
 from ..text_reader import TextReader
 from ..tokenizer import GlideTokenizer
@@ -28,7 +27,7 @@ TOKENIZERS = {"GlideTokenizer": GlideTokenizer, "ClipTokenizer": ClipTokenizer}
 def part_folder(model: str, part: str, task: str = "text-to-image") -> Path:
     """Where a part of a model for `task` lies. Raises what find_model raises, ValueError if it has no such part."""
     folder = find_model(model, task)
-    index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    index = read_index(folder)
     entry = index.get(part)
     if not entry or entry[1] is None:
         parts = [
@@ -41,7 +40,7 @@ def part_folder(model: str, part: str, task: str = "text-to-image") -> Path:
 def reader_of(model: str) -> TextReader:
     """What reads the texts of a model's networks."""
     folder = find_model(model, "text-to-image")
-    index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    index = read_index(folder)
     tokenizer = load_part(TOKENIZERS[index["tokenizer"][1]], part_folder(model, "tokenizer"), None)
     if not (index.get("text_encoder") or [None, None])[1]:
         return TextReader(tokenizer)

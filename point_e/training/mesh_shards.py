@@ -55,13 +55,15 @@ def write_mesh_shards(
     taken, every time the same. up: "y" or "z", the axis that points up; None: as files of the suffix usually have it.
     Shards that are there are kept, so that a stopped call can be made again; each is whole or absent.
     Returns the shards' paths, and a sentence for every mesh that was left out because it cannot be read.
-    Raises FileNotFoundError or ValueError where there are none, or none of them can be read.
+    Raises OSError where one of the folders is none, ValueError where there are no meshes or none can be read.
     """
     checked_size(size)
     if views < 1:
         raise ValueError(f"each mesh is seen at least once, not {views} times")
     if not folder.is_dir():
-        raise FileNotFoundError(f"there is no folder {folder}")
+        raise FileNotFoundError(f"{folder} is no folder; give the one that holds your meshes")
+    if out.exists() and not out.is_dir():
+        raise NotADirectoryError(f"{out} is a file; give a folder for the shards")
     meshes = sorted(path for path in folder.rglob("*") if path.suffix.lower() in UP and path.is_file())
     if not meshes:
         raise ValueError(f"{folder} holds no meshes ({', '.join(UP)})")
