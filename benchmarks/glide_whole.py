@@ -26,7 +26,7 @@ from maquette.pipelines.convert import SETTINGS
 from maquette.pipelines.presets import PRESETS
 
 PROMPT = "a corgi in a field"
-ORIGINAL_STEPS = 100, 27
+ORIGINAL_STEPS = 100, 27  # guided ones of the base, and of the upsampler
 
 
 @torch.inference_mode()
@@ -40,7 +40,7 @@ def write_model(folder: Path) -> None:
 def original_code() -> tuple[float, float] | None:
     """Seconds that a guided step of the base and one of the upsampler take the original, if it is installed."""
     base, upsampler = original(network({}), 2, 2), original(network(UPSAMPLER), 1, 2)
-    return None if base is None or upsampler is None else (base, upsampler)
+    return base and upsampler and (base, upsampler)
 
 
 def measured(folder: Path, preset: str | None, repeats: int) -> tuple[str, float, float]:
@@ -80,13 +80,11 @@ def main() -> None:
         writer.join()
     print(f"{torch.get_num_threads()} threads of {os.cpu_count()}, torch {torch.__version__}", flush=True)
     with fresh.Pool(1) as pool:
-        steps = pool.apply(original_code)
-    peer = steps and sum(each * number for each, number in zip(steps, ORIGINAL_STEPS, strict=True))
-    if peer:
-        print(
-            f"original code, float32: {peer:.1f} s, from steps of {steps[0]:.2f} and {steps[1]:.2f} s",
-            flush=True,
-        )
+        each = pool.apply(original_code)
+    peer = each and sum(number * taken for number, taken in zip(ORIGINAL_STEPS, each, strict=True))
+    if each:
+        said = f"{peer:.1f} s, from steps of {each[0]:.2f} and {each[1]:.2f} s"
+        print(f"original code, float32: {said}", flush=True)
     for name in args.presets:
         with fresh.Pool(1) as pool:
             preset = None if name == "default" else name

@@ -85,8 +85,8 @@ def of_scenes(pipe, args, settings: dict, points: int) -> dict:
     for name, some in sets.items():
         features = judged(some).features
         results[f"P-FID of {name}"] = round(frechet_distance(features, reference), 3)
-    for name, measure in (("Chamfer", chamfer_distance), ("F-score", f_score)):
-        if "renders" in sets:
+    if "renders" in sets:
+        for name, measure in (("Chamfer", chamfer_distance), ("F-score", f_score)):
             values = [measure(a.coords, b.coords) for a, b in zip(sets["renders"], true, strict=True)]
             results[f"{name} of renders"] = round(float(np.mean(values)), 4)
     return results

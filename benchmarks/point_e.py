@@ -38,6 +38,7 @@ from formula import formula_tensor
 
 EVALUATIONS = 2 * 64 - 1
 TOKENS, CHANNELS = 256, 1024
+RING, TUBE = 0.3, 0.12  # radii of the torus, in scene units
 
 
 def network(kind):
@@ -154,11 +155,11 @@ def whole_cloud(halves):
     return time.perf_counter() - start
 
 
-def torus(count, draw, ring=0.3, tube=0.12):
+def torus(count, draw):
     """Points float32 [count, 3] on a torus."""
     a, b = (2 * np.pi * draw.random(count) for _ in range(2))
-    xy = (ring + tube * np.cos(b))[:, None] * np.stack([np.cos(a), np.sin(a)], axis=1)
-    return np.concatenate([xy, (tube * np.sin(b))[:, None]], axis=1).astype(np.float32)
+    xy = (RING + TUBE * np.cos(b))[:, None] * np.stack([np.cos(a), np.sin(a)], axis=1)
+    return np.concatenate([xy, (TUBE * np.sin(b))[:, None]], axis=1).astype(np.float32)
 
 
 class OnTorus:
@@ -168,8 +169,8 @@ class OnTorus:
         self.net, self.device, self.encode = net, net.device, net.encode
 
     def __call__(self, places, encoded):
-        nothing = 0 * self.net(places, encoded=encoded)
-        return nothing + (places[:, :2].norm(dim=1) - 0.3).hypot(places[:, 2]) - 0.12
+        worked = 0 * self.net(places, encoded=encoded)
+        return worked + (places[:, :2].norm(dim=1) - RING).hypot(places[:, 2]) - TUBE
 
 
 @torch.inference_mode()
