@@ -151,6 +151,9 @@ def _read_ply(path: Path) -> tuple[np.ndarray, np.ndarray]:
             raise ValueError("it holds a mesh; give a cloud")
         if not points:
             raise ValueError("it has no points")
+        properties = re.findall(rb"^property\s+\w+\s+(\w+)", head, re.M)
+        if missing := [axis for axis in "xyz" if axis.encode() not in properties]:
+            raise ValueError(f"its points have no {', '.join(missing)}")
         file.seek(0)
         geometry = trimesh.load(file, file_type="ply", process=False)
     if not isinstance(geometry, trimesh.PointCloud):

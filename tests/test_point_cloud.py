@@ -92,6 +92,7 @@ BROKEN = {
     "picture.npz": (b"\x89PNG\r\n\x1a\n" + bytes(50), "not a .npz"),
     "none.ply": (PLY % 0, "no points"),
     "none.npz": (npz(coords=COORDS[:0], **channels(0)), "no points"),
+    "flat.ply": (ASCII.format(count=2).replace("float z", "float depth").encode(), "have no z"),
     "huge.ply": (PLY % 10**12 + bytes(60), "cut off"),
     "huge-text.ply": (ASCII.format(count=10**15).encode(), "cut off"),
     "huge.npz": (lying_npz(), "cut off"),
