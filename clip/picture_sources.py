@@ -102,7 +102,8 @@ def embed_sources(
             except UnidentifiedImageError:
                 skipped.append((number, f"{source} is not a picture"))
             except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
-                skipped.append((number, f"{source}: {error}"))
+                said = str(error)
+                skipped.append((number, said if str(source) in said else f"{source}: {said}"))
             else:
                 kept.append(number)
                 # Made small at once: a batch of photographs in full size would fill the memory.

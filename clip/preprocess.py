@@ -114,15 +114,24 @@ def open_picture(source: str | os.PathLike | bytes | IO[bytes]) -> Image.Image:
 def open_upright(source: str | os.PathLike | bytes | IO[bytes]) -> Image.Image:
     """The picture in a file, an open file or the bytes of one, in its own mode, upright as its EXIF says.
 
-    Of an animation it is the first frame. Raises ValueError for a pipe and for more than
-    PIL.Image.MAX_IMAGE_PIXELS (a decompression bomb), PIL.UnidentifiedImageError for what is no
-    picture, and what Pillow raises for a damaged one, which is nearly anything.
+    Of an animation it is the first frame. Raises PIL.UnidentifiedImageError for what is no picture, ValueError for a
+    pipe, for more than PIL.Image.MAX_IMAGE_PIXELS (a decompression bomb) and for a damaged file, which it names, and
+    OSError for none; for damaged bytes it is what Pillow raises, nearly anything.
     """
     # Reading a pipe would wait for whoever is to write it.
     if isinstance(source, (str, os.PathLike)) and Path(source).is_fifo():
         raise ValueError(f"{os.fspath(source)} is a pipe; give a picture file")
     Image.init()
     file = io.BytesIO(source) if isinstance(source, bytes) else source
+    try:
+        return _read(file)
+    except Exception as error:
+        if not isinstance(source, (str, os.PathLike)) or os.fspath(source) in str(error):
+            raise
+        raise ValueError(f"{os.fspath(source)}: {error}") from error
+
+
+def _read(file: str | os.PathLike | IO[bytes]) -> Image.Image:
     with Image.open(file, formats=[format for format in Image.ID if format not in _PROGRAMS]) as picture:
         largest = Image.MAX_IMAGE_PIXELS
         if largest and picture.width * picture.height > largest:

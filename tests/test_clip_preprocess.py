@@ -211,6 +211,8 @@ def test_what_is_no_picture_is_pillows_error(tmp_path, monkeypatch):
         path.write_bytes(stored(noise, format)[:-900])
         with path.open("rb") as file, pytest.raises(OSError):
             open_picture(file)
+        with pytest.raises(ValueError, match=r"picture\.png: "):
+            open_picture(path)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     with pytest.warns(Image.DecompressionBombWarning), pytest.raises(ValueError, match="more than 1,000"):
         open_picture(stored(Image.new("L", (40, 40))))
