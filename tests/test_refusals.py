@@ -56,6 +56,11 @@ def test_a_cache_in_the_home_of_nobody(refused, monkeypatch):
     assert "there is no such home folder" in refused("models")
 
 
+def test_a_model_for_something_else_says_what_it_is_for(refused):
+    assert "point-e is for image-to-3d" in refused("create", "a cat", "--model", "point-e")
+    assert "for text-to-image there are mini, glide" in refused("create", "a cat", "--model", "ViT-B/32")
+
+
 def test_a_recipe_of_brackets(tmp_path):
     (tmp_path / "recipe.yaml").write_text("model: " + "[" * 20_000)
     with pytest.raises(ValueError, match="nested more than 20 deep"):

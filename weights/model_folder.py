@@ -56,6 +56,9 @@ def find_model(model: str | os.PathLike, task: str) -> Path:
     name, known = os.fspath(model), known_models(task)
     if name in known:
         raise FileNotFoundError(f"{name} is not here yet; `maquette download {name}` fetches it")
+    if name in (models := known_models()):
+        tasks = " and ".join(models[name]["tasks"])
+        raise ValueError(f"{name} is for {tasks}; for {task} there are {', '.join(known)}")
     if os.path.isfile(name):
         raise ValueError(
             f"{name} is a file; `maquette convert {name} --out DIR` makes the folder that is expected"
