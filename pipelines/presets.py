@@ -22,8 +22,8 @@ _KARLO = {
 # if it is guided.
 _POINT_E = {
     "base_sampler": "dpm++",
-    "num_inference_steps": 24,
-    "base_sigmas": (0.01, 120.0),
+    "num_inference_steps": 36,
+    "base_sigmas": (1e-3, 120.0),
     "base_churn": 0.0,
     "guidance_scale": 3.0,
     "guidance_interval": (0.05, 40.0),
