@@ -102,8 +102,7 @@ def embed_sources(
             except UnidentifiedImageError:
                 skipped.append((number, f"{source} is not a picture"))
             except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
-                said = str(error)
-                skipped.append((number, said if str(source) in said else f"{source}: {said}"))
+                skipped.append((number, f"{source}: {str(error).removeprefix(f'{source}: ')}"))
             else:
                 kept.append(number)
                 # Made small at once: a batch of photographs in full size would fill the memory.
