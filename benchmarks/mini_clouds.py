@@ -67,6 +67,11 @@ def thickened(cloud: PointCloud) -> PointCloud:
     return PointCloud.from_tensor(torch.from_numpy(np.concatenate([points, *between])))
 
 
+def looked_at(clouds: list[PointCloud]):
+    """What the judge says of clouds of any number of points."""
+    return judged([thickened(cloud) for cloud in clouds])
+
+
 def made(pipe, many: list, args, settings: dict) -> list[PointCloud]:
     """A cloud of each prompt or picture, number i of seed i after the first one."""
     clouds = []
@@ -80,7 +85,7 @@ def made(pipe, many: list, args, settings: dict) -> list[PointCloud]:
 
 def right(clouds: list[PointCloud], asked: list[tuple[str, str]]) -> dict:
     """Shares of clouds whose thing the judge finds, and whose mean colour is nearest to the asked one."""
-    found = judged([thickened(cloud) for cloud in clouds]).log_probabilities.argmax(1)
+    found = looked_at(clouds).log_probabilities.argmax(1)
     means = np.stack([cloud.colors.mean(0) for cloud in clouds])
     known = np.array([SRGB[colour] for colour in COLOURS]) / 255
     nearest = np.linalg.norm(means[:, None] - known, axis=-1).argmin(1)
@@ -128,9 +133,9 @@ def of_scenes(pipe, args, settings: dict, points: int) -> dict:
     sets = {"true": true} | {
         name: made(pipe, told[name](), args, settings) for name in told if name in args.of
     }
-    reference = judged([thickened(cloud) for cloud in others]).features
+    reference = looked_at(others).features
     for name, some in sets.items():
-        features = judged([thickened(cloud) for cloud in some]).features
+        features = looked_at(some).features
         results[f"P-FID of {name}"] = round(frechet_distance(features, reference), 3)
     if "renders" in sets:
         for name, measure in (("Chamfer", chamfer_distance), ("F-score", f_score)):
@@ -166,6 +171,8 @@ def main() -> None:
     parser.add_argument("--sheet", type=Path, help=f"write a contact sheet of {ON_SHEET} clouds to this file")
     args = parser.parse_args()
     if args.sheet:
+        if "pairs" not in args.of:
+            parser.error("--sheet shows pairs; add them to --of")
         check_output(args.sheet)
     pipe = PointEPipeline.from_pretrained(args.model)
     pipe.set_progress_bar_config(disable=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -125,8 +125,10 @@ def open_upright(source: str | os.PathLike | bytes | IO[bytes]) -> Image.Image:
     file = io.BytesIO(source) if isinstance(source, bytes) else source
     try:
         return _read(file)
+    except (UnidentifiedImageError, FileNotFoundError, PermissionError, IsADirectoryError, MemoryError):
+        raise  # Pillow and Python name the file themselves
     except Exception as error:
-        if not isinstance(source, (str, os.PathLike)) or os.fspath(source) in str(error):
+        if not isinstance(source, (str, os.PathLike)):
             raise
         raise ValueError(f"{os.fspath(source)}: {error}") from error
 
