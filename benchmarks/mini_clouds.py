@@ -8,7 +8,7 @@ of the points lies nearest to the asked colour's, beside the same of true clouds
 one thing, clouds made of their captions, of pictures drawn of these, and of renders: P-FID to the true clouds of other
 scenes, and of the renders' clouds the Chamfer distance and F-score to their own true ones. With --points clouds have
 fewer, each counted as the several for which it stands, which takes a fraction of the time; before the judge sees them,
-and true ones too, points half way to the three nearest are added. Prints a line each, and one line of JSON.
+and true ones too, points half way to the nearest are added. Prints a line each, and one line of JSON.
 """
 
 import argparse
@@ -58,12 +58,13 @@ def make_fewer(net: PointDiffusionTransformer, points: int) -> None:
 
 
 def thickened(cloud: PointCloud) -> PointCloud:
-    """A cloud of too few points for the judge with those half way to each one's three nearest; any other as it is."""
+    """A cloud of too few points for the judge with those half way to each one's nearest; any other as it is."""
     if len(cloud) >= JUDGED:
         return cloud
     points = cloud.to_tensor().numpy()
-    nearest = cKDTree(cloud.coords).query(cloud.coords, k=4)[1]
-    between = [(points + points[nearest[:, place]]) / 2 for place in (1, 2, 3)]
+    each = -(-JUDGED // len(cloud))
+    nearest = cKDTree(cloud.coords).query(cloud.coords, k=each)[1]
+    between = [(points + points[nearest[:, place]]) / 2 for place in range(1, each)]
     return PointCloud.from_tensor(torch.from_numpy(np.concatenate([points, *between])))
 
 

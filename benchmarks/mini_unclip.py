@@ -3,7 +3,7 @@
     python benchmarks/mini_unclip.py --model mini --count 200 --sheet variations.png
     python benchmarks/mini_unclip.py --only edits --guidance 2 --strength 0.5
 
-Variations: renders of `val` with one thing and with two, drawn anew from their embeddings, and judged. Edits: a render
+Variations: renders of `val` with one thing and with two, drawn anew, and judged. Edits: a render
 of one thing, "a red car", with another colour, "a blue car". Unlikeness: the mean distance, 1 - cosine of mini's CLIP,
 between four pictures of one render or of one prompt, beside GLIDE's of these prompts at the same guidance.
 Prints a line each, and one line of JSON.
@@ -54,7 +54,7 @@ def variations(pipe, args, settings) -> dict:
     results = {}
     for things in (1, 2):
         scenes, pictures = renders(things, args.count)
-        images = drawn(pipe, pictures, args.batch, **settings)
+        images = drawn(pipe, pictures, args.batch, **args.strengths, **settings)
         if things == 1:
             asked = [(scene.objects[0].thing, scene.objects[0].colour) for scene in scenes]
             right = [a == b for a, b in zip(asked, Judge.load().name(images), strict=True)]
@@ -75,9 +75,8 @@ def edits(pipe, args, settings) -> dict:
         thing, before = scene.objects[0].thing, scene.objects[0].colour
         others = [colour for colour in COLOURS if colour != before and not is_held_out(thing, colour)]
         after = others[chance.integers(len(others))]
-        strength = {} if args.strength is None else {"strength": args.strength}
         images += edit(
-            pipe, picture, words(thing, before), words(thing, after), **strength, **settings
+            pipe, picture, words(thing, before), words(thing, after), **args.strengths, **settings
         ).images
         asked.append((thing, after))
     found = Judge.load().name(images)
@@ -106,7 +105,8 @@ def unlikeness(pipe, args, settings) -> dict:
     scenes, pictures = renders(1, number)
     captions = [scene.caption for scene in scenes for _ in range(EACH)]
     pictures = [picture for picture in pictures for _ in range(EACH)]
-    results = {"unlikeness of variations": distance(drawn(pipe, pictures, args.batch, **settings))}
+    varied = drawn(pipe, pictures, args.batch, **args.strengths, **settings)
+    results = {"unlikeness of variations": distance(varied)}
     scale = settings.get("guidance_scale") or pipe.config["guidance_scale"]
     for name, kind in (("unCLIP", UnCLIPPipeline), ("GLIDE", GlidePipeline)):
         text = kind.from_pretrained(args.model if kind is UnCLIPPipeline else args.glide)
@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("--only", choices=PARTS, help="one part")
     parser.add_argument("--steps", type=int, help="the decoder's steps (default: the model's)")
     parser.add_argument("--guidance", type=float, help="the decoder's guidance scale (default: the model's)")
-    parser.add_argument("--strength", type=float, help="of edits (default: maquette's)")
+    parser.add_argument("--strength", type=float, help="of variations and edits (default: the model's)")
     parser.add_argument("--batch", type=int, default=40, help="pictures per call")
     parser.add_argument("--sheet", type=Path, help="write sheets of before and after beside this file")
     args = parser.parse_args()
@@ -134,7 +134,8 @@ def main() -> None:
     pipe.set_progress_bar_config(disable=True)
     given = {"num_inference_steps": args.steps, "guidance_scale": args.guidance}
     settings = {name: value for name, value in given.items() if value is not None}
-    results = {"model": args.model, **settings}
+    args.strengths = {} if args.strength is None else {"strength": args.strength}
+    results = {"model": args.model, **settings, **args.strengths}
     for name, part in zip(PARTS, (variations, edits, unlikeness), strict=True):
         if args.only in (None, name):
             made = part(pipe, args, settings)

@@ -9,7 +9,7 @@ import typer
 from ..pipelines.families import check_has_unclip
 from ..pipelines.picture_files import check_output, free_name
 from ..pipelines.presets import PRESETS, check_preset
-from ..pipelines.request import check_numbers
+from ..pipelines.request import check_numbers, check_strength
 from .drawn_pictures import write_drawn, write_sheet
 from .unclip_model import load_unclip
 
@@ -18,6 +18,13 @@ def vary(
     photo: Annotated[Path, typer.Argument(help="The photo; its middle square is seen.")],
     count: Annotated[int, typer.Option("-n", help="How many pictures; more than one also make a sheet.")] = 4,
     seed: Annotated[int, typer.Option(help="Picture i is the one of seed + i.")] = 0,
+    strength: Annotated[
+        float | None,
+        typer.Option(
+            help="How much is drawn anew, above 0, the photo as it is, to 1, all but what CLIP sees in it.",
+            show_default="the model's",
+        ),
+    ] = None,
     preset: Annotated[
         str | None,
         typer.Option(
@@ -37,6 +44,8 @@ def vary(
     """Draw a photo anew in several ways that keep what it shows, and print where the pictures are."""
     check_numbers(1, count, steps, guidance, seed)
     check_preset(preset, "unclip")
+    if strength is not None:
+        check_strength(strength)
     check_output(output or Path.cwd() / "picture.png")
     check_has_unclip(model)
     from ..clip.preprocess import open_picture
@@ -47,6 +56,7 @@ def vary(
     said = {"photo": photo.name}
     made = pipe(
         picture,
+        strength=strength,
         preset=preset,
         num_images_per_prompt=count,
         num_inference_steps=steps,

@@ -14,6 +14,7 @@ _KARLO = {
     "num_inference_steps": 50,
     "guidance_scale": 8.0,
     "guidance_interval": None,
+    "strength": 1.0,
     "upsampler_sampler": "ddpm",
     "upsampler_steps": 7,
     "upsampler_strength": 1.0,

@@ -75,16 +75,21 @@ def check_drawing(
                 f"the size in pixels must be a multiple of 4, such as {size + 4 - size % 4}, not {size}"
             )
     if strength is not None:
-        if not _is_finite(strength) or not 0 < strength <= 1:
-            raise ValueError(
-                f"the strength must be above 0, the photo as it is, and at most 1, all drawn anew, not {strength!r}"
-            )
+        check_strength(strength)
         if not from_photo:
             raise ValueError(
                 "a strength says how much of a photo is drawn anew, and there is no photo; give one"
             )
     if clip_guidance_scale is not None:
         _check_guidance(clip_guidance_scale, "the CLIP guidance scale", "1.0")
+
+
+def check_strength(value: Any) -> None:
+    """Raises ValueError unless it is above 0 and at most 1."""
+    if not _is_finite(value) or not 0 < value <= 1:
+        raise ValueError(
+            f"the strength must be above 0, the photo as it is, and at most 1, all drawn anew, not {value!r}"
+        )
 
 
 def check_frames(value: Any) -> None:

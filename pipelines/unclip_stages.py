@@ -78,7 +78,7 @@ class UnCLIPStages(Pipeline):
 
     def steps_in_all(self, request: Request) -> int:
         """How many steps the decoder and the upsamplers take."""
-        steps = request.steps
+        steps = steps_taken(request.steps, self._strength("decoder", request))
         for name in self._upsamplers():
             count = len(respaced_timesteps(spacing=request.how[f"{name}_steps"]))
             steps += steps_taken(count, self._strength(name, request))
@@ -102,17 +102,19 @@ class UnCLIPStages(Pipeline):
     def draw(self, request: Request, embedding: Tensor, on_step: OnStageStep) -> Tensor:
         """Pictures [N, 3, image_size, image_size] of embeddings [N, D] and the request's prompts, in [-1, 1].
 
-        The noise to begin with is the request's "noise" [N, 3, h, h], if it has one.
+        It begins with the request's "noise" [N, 3, h, h], or its "photo" [N, 3, h, h] under noise, if it has one.
         """
         side, scheduler = self._side(self.decoder), self.scheduler(request.how)
         draw = normal_draws(request.generators, (3, side, side), self.device)
-        x = request.given["noise"].to(self.device) if "noise" in request.given else draw()
+        x, start = request.given["noise"].to(self.device) if "noise" in request.given else draw(), 0
+        if "photo" in request.given:
+            x, start = begun(scheduler, x, request.given["photo"], self._strength("decoder", request))
         scale: Scale = request.guidance_scale
         if request.how["guidance_interval"] is not None:
             low, high = request.how["guidance_interval"]
             scale = scale_between(request.guidance_scale, low, high, scheduler.alphas_cumprod)
         denoise = self.decoding(embedding, request.prompts, scale, scheduler)
-        x = sample(clipped(denoise), scheduler, x, draw, on_step=partial(on_step, stage="decoder"))
+        x = sample(clipped(denoise), scheduler, x, draw, start, partial(on_step, stage="decoder"))
         x = x.clamp(-1, 1)
         for name in self._upsamplers():
             x = self._enlarged(name, request, x, on_step)
@@ -138,6 +140,9 @@ class UnCLIPStages(Pipeline):
         return sample(denoise, scheduler, x, draw, start, partial(on_step, stage=name))
 
     def _strength(self, name: str, request: Request) -> float:
+        """The share of a network's steps that are taken."""
+        if name == "decoder":
+            return request.how["strength"] if "photo" in request.given else 1.0
         return request.how["upsampler_strength"] if name == "upsampler" else 1.0
 
     def _side(self, network: Any) -> int:

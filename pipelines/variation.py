@@ -1,4 +1,4 @@
-"""A picture, or any image embedding, drawn anew with unCLIP: variations that keep what CLIP sees in it."""
+"""A picture, or any image embedding, drawn anew with unCLIP: variations that keep what CLIP sees in it, or more."""
 
 from __future__ import annotations
 
@@ -18,13 +18,16 @@ from ..unclip.latents import ddim_inversion
 from ..unclip.upsampler import UnCLIPUpsampler
 from .base import Callback, OnStageStep, PictureOutput, Request, check_picture_type
 from .presets import with_preset
+from .request import check_strength
 from .unclip_stages import FAMILY, UnCLIPStages
 
 
 class UnCLIPVariationPipeline(UnCLIPStages):
-    """Image variations with unCLIP's decoder. See UnCLIPStages, and UnCLIPPipeline for the settings.
+    """Image variations with unCLIP's decoder. See UnCLIPStages, and UnCLIPPipeline for the other settings.
 
-    Source: unCLIP (Ramesh et al. 2022), section 3.1; kakaobrain/karlo.
+    strength: how much of a picture is drawn anew, up to 1: all but what its embedding tells, as Karlo does. Below 1 the
+    decoder begins with it under noise and takes the last of its steps, which keeps what stands where (SDEdit, Meng et
+    al. 2021). Source: unCLIP (Ramesh et al. 2022), section 3.1; kakaobrain/karlo.
     """
 
     task = "image-variation"
@@ -41,6 +44,7 @@ class UnCLIPVariationPipeline(UnCLIPStages):
         num_inference_steps: int = 50,
         guidance_scale: float = 8.0,
         guidance_interval: Sequence[float] | None = None,
+        strength: float = 1.0,
         upsampler_schedule: str = "squaredcos_cap_v2",
         upsampler_sampler: str = "ddpm",
         upsampler_steps: int | str = 7,
@@ -49,6 +53,7 @@ class UnCLIPVariationPipeline(UnCLIPStages):
         large_upsampler_sampler: str = "ddim",
         large_upsampler_steps: int | str = 15,
     ):
+        check_strength(strength)
         super().__init__(locals())
 
     @torch.no_grad()
@@ -57,6 +62,7 @@ class UnCLIPVariationPipeline(UnCLIPStages):
         image: Image | Sequence[Image] | Tensor,
         *,
         noise: Tensor | None = None,
+        strength: float | None = None,
         preset: str | None = None,
         num_images_per_prompt: int = 1,
         num_inference_steps: int | None = None,
@@ -71,18 +77,24 @@ class UnCLIPVariationPipeline(UnCLIPStages):
 
         image: PIL, one or several, or embeddings of the pipeline's `clip`, float [D] or [N, D], unnormalised.
         noise: [N, 3, h, h], what each is drawn from, with DDIM, as from `invert`; None: drawn with the seed.
-        The other arguments are UnCLIPPipeline's. Raises ValueError or TypeError before any sampling.
+        strength: of pictures; of embeddings, and with noise given, it is 1. The other arguments are UnCLIPPipeline's.
+        Raises ValueError or TypeError before any sampling.
         """
         check_picture_type(output_type)
+        own = with_preset(self.config, preset, FAMILY)
+        own = own if strength is None else {**own, "strength": strength}
+        check_strength(own["strength"])
+        begins = noise is None and own["strength"] < 1 and not isinstance(image, Tensor)
+        own = own if noise is None else {**own, "sampler": "ddim"}
         embedding = self.embed(image)
         things, side = len(embedding), self.decoder.config["image_size"]
-        own = with_preset(self.config, preset, FAMILY)
-        own = own if noise is None else {**own, "sampler": "ddim"}
         request = self.request(
             None, num_images_per_prompt, num_inference_steps, guidance_scale, seed, generator,
-            own=own, asked={"preset": preset}, things=things,
+            own=own, asked={"preset": preset, "strength": own["strength"] if begins else None}, things=things,
         )  # fmt: skip
         given = {"embedding": embedding}
+        if begins:
+            given["photo"] = self._small(image)
         if noise is not None:
             if noise.shape != (things, 3, side, side):
                 raise ValueError(f"noise has shape {tuple(noise.shape)}; expected {(things, 3, side, side)}")
@@ -131,9 +143,12 @@ class UnCLIPVariationPipeline(UnCLIPStages):
         """
         steps = num_inference_steps or self.config["num_inference_steps"]
         scheduler = self.scheduler({"sampler": "ddim", "num_inference_steps": steps})
-        # Scaled as all pictures are inside: from [0, 1] to [-1, 1].
-        preprocess = Preprocess(self.decoder.config["image_size"], mean=(0.5,) * 3, std=(0.5,) * 3)
-        pictures = list(image) if isinstance(image, Sequence) else [image]
-        x = torch.stack([preprocess(picture) for picture in pictures]).to(self.device)
+        x = self._small(image)
         # Without guidance, under which the way back would not be the way here.
         return ddim_inversion(self.decoding(embedding, [""] * len(x), 1.0, scheduler), scheduler, x)
+
+    def _small(self, image: Image | Sequence[Image]) -> Tensor:
+        """Pictures' middle squares as the decoder draws them, [N, 3, h, h] in [-1, 1]."""
+        preprocess = Preprocess(self.decoder.config["image_size"], mean=(0.5,) * 3, std=(0.5,) * 3)
+        pictures = list(image) if isinstance(image, Sequence) else [image]
+        return torch.stack([preprocess(picture) for picture in pictures]).to(self.device)

@@ -38,7 +38,7 @@ def test_words_become_a_picture_via_unclip(run, tmp_path):
 
 
 def test_a_photo_is_varied(run, tmp_path):
-    code, lines, _ = run("vary", "red.png", "-n", 2, "--preset", "fast", "--steps", 1)
+    code, lines, _ = run("vary", "red.png", "-n", 2, "--preset", "fast", "--steps", 1, "--strength", 0.5)
     names = ["red-varied-seed0.png", "red-varied-seed1.png", "red-varied.png"]
     assert (code, lines) == (0, [str(tmp_path / name) for name in names])
     said = {"photo": "red.png", "preset": "fast", "seed": "1", "steps": "1"}
@@ -66,6 +66,7 @@ def test_a_photo_is_edited(run, tmp_path):
         (["vary", "words.png"], "cannot identify image file"),
         (["vary", "red.png", "-n", 0], "number of samples must be a whole number from 1"),
         (["vary", "red.png", "--preset", "original"], "unknown preset 'original'"),
+        (["vary", "red.png", "--strength", 0], "the strength must be above 0"),
         (["blend", "red.png"], "Missing argument 'last'"),
         (["blend", "red.png", "blue.jpg", "--steps", 1], "both ends included, must be a whole number from 2"),
         (["blend", "red.png", "blue.jpg", "-o", "a.jpg"], "expected one of .gif, .png, .webp"),

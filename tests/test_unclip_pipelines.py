@@ -96,6 +96,34 @@ def test_variations_differ_by_seed_and_picture_and_take_an_embedding_as_well(var
     torch.testing.assert_close(torch.nn.functional.normalize(embedding), vectors[1:], rtol=0, atol=1e-5)
 
 
+def test_a_variation_begins_with_the_picture_as_far_as_its_strength_says(variation, photos):
+    alone = UnCLIPVariationPipeline(variation.decoder, variation.clip, variation.tokenizer)
+    alone.set_progress_bar_config(disable=True)
+    steps = []
+
+    def draw(image=photos[0], seed=3, count=3, **arguments):
+        steps.clear()
+        given = {"output_type": "np", "num_inference_steps": count, "guidance_scale": 1.0}
+        given["callback_on_step_end"] = note
+        made = alone(image, seed=seed, **given, **arguments)
+        return made.images[0], made.settings[0].get("strength")
+
+    def note(pipe, step, timestep, given):
+        steps.append(step)
+
+    # The last of a thousand steps takes away next to nothing, whatever the network says.
+    square = photos[0].crop((0, 0, 30, 30))
+    again, said = draw(square, count=1000, strength=0.001)
+    assert said == "0.001" and steps == [0]
+    assert np.abs(again - np.asarray(square.resize((16, 16), Image.Resampling.BICUBIC)) / 255).max() < 0.1
+    assert np.abs(draw(strength=0.7)[0] - draw(seed=4, strength=0.7)[0]).max() > 0.01 and steps == [0, 1]
+    assert np.array_equal(draw(strength=1)[0], draw()[0]) and draw()[1] is None
+    embedding = alone.embed(photos[0])
+    assert np.array_equal(draw(embedding, strength=0.7)[0], draw(embedding)[0])
+    with pytest.raises(ValueError, match=r"the strength must be above 0.*, not 1\.5"):
+        draw(strength=1.5)
+
+
 def test_glides_upsampler_serves_as_well(photos):
     upsampler = tiny_unet(24, image_size=32, super_res=True, text_width=32)
     whole = tiny_variation()
