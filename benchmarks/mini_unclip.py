@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("--only", choices=PARTS, help="one part")
     parser.add_argument("--steps", type=int, help="the decoder's steps (default: the model's)")
     parser.add_argument("--guidance", type=float, help="the decoder's guidance scale (default: the model's)")
-    parser.add_argument("--strength", type=float, help="of variations and edits (default: the model's)")
+    parser.add_argument("--strength", type=float, help="of variations and edits (default: their own)")
     parser.add_argument("--batch", type=int, default=40, help="pictures per call")
     parser.add_argument("--sheet", type=Path, help="write sheets of before and after beside this file")
     args = parser.parse_args()

@@ -133,15 +133,15 @@ def main():
         kinds = {name: type(part) for name, part in parts.items()}
         del parts
         karlo = f"{folder}/karlo"
-        peers = {
-            dtype: theirs(karlo, kinds, dtype, asked.steps, asked.repeats)
-            for dtype in (torch.float32, torch.bfloat16)
-        }
+        # Each line as soon as it is known: the whole takes half an hour.
+        print(f"{torch.get_num_threads()} threads, torch {torch.__version__}", flush=True)
         taken, own = ours(karlo, asked.steps, asked.repeats)
-    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}")
-    for dtype, each in peers.items():
-        print(f"diffusers {dtype}: {each:.2f} s")
-    print(f"maquette {own}: {taken:.2f} s, {min(peers.values()) / taken:.2f}x diffusers' best")
+        print(f"maquette {own}: {taken:.2f} s", flush=True)
+        peers = []
+        for dtype in (torch.bfloat16, torch.float32):
+            peers.append(theirs(karlo, kinds, dtype, asked.steps, asked.repeats))
+            print(f"diffusers {dtype}: {peers[-1]:.2f} s", flush=True)
+    print(f"maquette is {min(peers) / taken:.2f} times as fast as diffusers' best")
 
 
 if __name__ == "__main__":
