@@ -84,17 +84,16 @@ class UnCLIPVariationPipeline(UnCLIPStages):
         own = with_preset(self.config, preset, FAMILY)
         own = own if strength is None else {**own, "strength": strength}
         check_strength(own["strength"])
-        begins = noise is None and own["strength"] < 1 and not isinstance(image, Tensor)
         own = own if noise is None else {**own, "sampler": "ddim"}
         embedding = self.embed(image)
         things, side = len(embedding), self.decoder.config["image_size"]
+        given, asked = {"embedding": embedding}, {"preset": preset}
+        if noise is None and own["strength"] < 1 and not isinstance(image, Tensor):
+            given["photo"], asked["strength"] = self._small(image), own["strength"]
         request = self.request(
             None, num_images_per_prompt, num_inference_steps, guidance_scale, seed, generator,
-            own=own, asked={"preset": preset, "strength": own["strength"] if begins else None}, things=things,
+            own=own, asked=asked, things=things,
         )  # fmt: skip
-        given = {"embedding": embedding}
-        if begins:
-            given["photo"] = self._small(image)
         if noise is not None:
             if noise.shape != (things, 3, side, side):
                 raise ValueError(f"noise has shape {tuple(noise.shape)}; expected {(things, 3, side, side)}")
