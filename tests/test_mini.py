@@ -44,16 +44,16 @@ def test_its_unclip_varies_what_a_picture_shows():
 
 
 def test_its_point_e_makes_clouds_of_words_and_of_pictures():
-    scenes = [scene for i in range(40) if len((scene := make_scene("val", i)).objects) == 1][:8]
+    scenes = [scene for i in range(40) if len((scene := make_scene("val", i)).objects) == 1][:4]
     toys = [scene.objects[0] for scene in scenes]
     pipe = pipeline("text-to-3d", "mini")
     for given in (
         {"prompt": [f"a {toy.colour} {toy.thing}" for toy in toys]},
         {"image": [Image.fromarray(render(scene, 256)) for scene in scenes]},
     ):
-        clouds = pipe(**given, seed=0).clouds
+        clouds = pipe(**given, num_inference_steps=24, seed=0).clouds
         found = judged(clouds).log_probabilities.argmax(1)
-        assert sum(THINGS[i] == toy.thing for i, toy in zip(found, toys, strict=True)) >= 5
+        assert sum(THINGS[i] == toy.thing for i, toy in zip(found, toys, strict=True)) >= 3
 
 
 def test_words_become_a_coloured_mesh(tmp_path, capsys):
