@@ -41,7 +41,7 @@ def test_a_photo_is_varied(run, tmp_path):
     code, lines, _ = run("vary", "red.png", "-n", 2, "--preset", "fast", "--steps", 1, "--strength", 0.5)
     names = ["red-varied-seed0.png", "red-varied-seed1.png", "red-varied.png"]
     assert (code, lines) == (0, [str(tmp_path / name) for name in names])
-    said = {"photo": "red.png", "preset": "fast", "seed": "1", "steps": "1"}
+    said = {"photo": "red.png", "preset": "fast", "seed": "1", "steps": "1", "strength": "0.5"}
     assert Image.open(lines[1]).text.items() >= said.items()
 
 
