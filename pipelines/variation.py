@@ -25,7 +25,7 @@ from .unclip_stages import FAMILY, UnCLIPStages
 class UnCLIPVariationPipeline(UnCLIPStages):
     """Image variations with unCLIP's decoder. See UnCLIPStages, and UnCLIPPipeline for the other settings.
 
-    strength: how much of a picture is drawn anew, above 0 to 1: all but what its embedding tells, as Karlo does. Below 1
+    strength: how much of a picture to draw anew, above 0 to 1: all but what its embedding tells, as Karlo does. Below 1
     the decoder begins with it under noise and takes the last of its steps, which keeps what stands where (SDEdit, Meng
     et al. 2021). Source: unCLIP (Ramesh et al. 2022), section 3.1; kakaobrain/karlo.
     """
