@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from maquette import GlidePipeline, PointEPipeline
 from maquette.pipelines.picture_files import check_output
-from maquette.point_e import PointCloud, PointDiffusionTransformer
+from maquette.point_e import PointCloud
 from maquette.point_e.drawing import draw_cloud
 from maquette.point_e.evaluation import chamfer_distance, f_score, frechet_distance
 from maquette.point_e.evaluation.cloud_judge import judged
@@ -41,20 +41,6 @@ OF = ("pairs", "words", "drawings", "renders")
 def single_scenes(number: int, start: int = 0) -> list[Scene]:
     """So many scenes of `val` with one thing, from scene `start` on."""
     return list(islice((s for i in count(start) if len((s := make_scene("val", i)).objects) == 1), number))
-
-
-def make_fewer(net: PointDiffusionTransformer, points: int) -> None:
-    """Lets the network make so many points, each counted as the several of all for which it stands."""
-    each = net.config["n_ctx"] / points
-    net.register_to_config(n_ctx=points)
-
-    def count_points(net, given, told):
-        conditions, counts = told["conditions"], told.get("counts")
-        counts = torch.ones(conditions.shape[1]) if counts is None else counts
-        # In the order in which the network lines them up: its conditions, the time, the points.
-        return given, told | {"counts": torch.cat([counts, torch.ones(1), torch.full((points,), each)])}
-
-    net.register_forward_pre_hook(count_points, with_kwargs=True)
 
 
 def thickened(cloud: PointCloud) -> PointCloud:
@@ -113,9 +99,9 @@ def of_pairs(pipe, args, settings: dict) -> dict:
     }
 
 
-def of_scenes(pipe, args, settings: dict, points: int) -> dict:
+def of_scenes(pipe, args, settings: dict) -> dict:
     """Of scenes of one thing: true clouds, and clouds of captions, drawn pictures and renders beside them."""
-    results = {}
+    results, points = {}, settings["points"]
     scenes = single_scenes(args.count)
     true = [PointCloud.from_tensor(torch.from_numpy(scene.cloud(points))) for scene in scenes]
     others = [
@@ -177,17 +163,16 @@ def main() -> None:
         check_output(args.sheet)
     pipe = PointEPipeline.from_pretrained(args.model)
     pipe.set_progress_bar_config(disable=True)
-    if args.points:
-        make_fewer(pipe.base, args.points)
     given = {"preset": args.preset, "num_inference_steps": args.steps, "guidance_scale": args.guidance}
     settings = {name: value for name, value in given.items() if value is not None}
 
-    points = pipe.base.config["n_ctx"]
-    results = {"model": args.model, **settings, "points": points, "seed": args.seed}
+    points = args.points or pipe.base.config["n_ctx"]
+    settings["points"] = points
+    results = {"model": args.model, **settings, "seed": args.seed}
     if "pairs" in args.of:
         results |= of_pairs(pipe, args, settings)
     if args.count and set(args.of) != {"pairs"}:
-        results |= of_scenes(pipe, args, settings, points)
+        results |= of_scenes(pipe, args, settings)
     print("\n".join(f"{key:24} {value}" for key, value in results.items()))
     print(json.dumps(results))
 

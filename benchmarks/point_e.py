@@ -104,7 +104,7 @@ def in_bfloat16(net):
 def both_halves(net, x, timesteps, given):
     """A guided evaluation as `sample_points` does it: what is told of nothing has few tokens."""
     seen = {key: value[:1] for key, value in given.items()}
-    told = [(net.encode_conditions(**seen), None), nothing(net, seen)]
+    told = [(net.encode_conditions(**seen), None), nothing(net, seen, x.shape[2])]
     return lambda: torch.cat([net(x[:1], timesteps[:1], conditions=c, counts=n) for c, n in told])
 
 

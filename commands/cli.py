@@ -14,8 +14,8 @@ from .create import create
 from .edit import edit
 from .embed import embed
 from .embed_shards import embed_shards
-from .eval_clouds import eval_clouds
-from .evaluate import evaluate
+from .evaluate_clip import evaluate_clip
+from .evaluate_clouds import evaluate_clouds
 from .inpaint import inpaint
 from .models import download, models
 from .search import search
@@ -26,13 +26,14 @@ from .vary import vary
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help="Words to pictures to 3D.")
 drawing = (create, inpaint, vary, blend, edit, shape)
-looking = (classify, embed, embed_shards, evaluate, search)
+looking = (classify, embed, embed_shards, search)
 for command in (*drawing, *looking, toybox, clouds, train, models, download, convert):
     app.command()(command)
-measuring = typer.Typer(help="Measure what was made.")
-measuring.command("clouds")(eval_clouds)
-measuring.callback()(lambda: None)
-app.add_typer(measuring, name="eval")
+evaluate = typer.Typer(help="Measure a CLIP on your data, or clouds that were made.")
+evaluate.command("clip")(evaluate_clip)
+evaluate.command("clouds")(evaluate_clouds)
+app.add_typer(evaluate, name="evaluate")
+app.add_typer(evaluate, name="eval", hidden=True)
 
 
 def run(arguments: list[str]) -> int:

@@ -1,4 +1,4 @@
-"""`maquette shape`: words or a photo to a coloured cloud or a mesh."""
+"""`maquette shape`: words or a photo to a coloured cloud or a mesh, and a cloud to a mesh."""
 
 from __future__ import annotations
 
@@ -19,15 +19,20 @@ from .toybox_hint import hint_at_toybox
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from trimesh import Trimesh
 
     from ..pipelines import PointEPipeline
     from ..pipelines.point_e import ShapeOutput
+    from ..point_e import PointCloud
 
 
 def shape(
     what: Annotated[
         str,
-        typer.Argument(help="Words such as 'a red chair', or a photo of one thing.", metavar="WORDS|PHOTO"),
+        typer.Argument(
+            help="Words such as 'a red chair', a photo of one thing, or a cloud to make a mesh of (.ply, .npz).",
+            metavar="WORDS|PHOTO|CLOUD",
+        ),
     ],
     output: Annotated[
         Path | None,
@@ -68,10 +73,16 @@ def shape(
     ] = False,
     model: Annotated[str, typer.Option(help="A model's name, folder, or original base_40m.pt.")] = "mini",
 ) -> None:
-    """Make a shape of your words, or of a photo of one thing, and print where it is."""
+    """Make a shape of your words, of a photo of one thing, or of a cloud, and print where it is."""
     what = what.encode("utf-8", "replace").decode()
-    by_photo = _is_photo(what)
-    if by_photo:
+    by_cloud = Path(what).suffix.lower() in (".ply", ".npz")
+    by_photo = not by_cloud and _is_photo(what)
+    if by_cloud:
+        making = {"-n": count != 1, "--seed": seed != 0, "--via": via, "--preset": preset, "--steps": steps}
+        making |= {"--guidance": guidance, "--remove-background": remove_background}
+        if given := [name for name, value in making.items() if value not in (None, False)]:
+            raise ValueError(f"{what} is a cloud, and {', '.join(given)} is for making one; leave that out")
+    elif by_photo:
         check_numbers(1, count, steps, guidance, seed)
     else:
         check_request(what, count, steps, guidance, seed)
@@ -85,7 +96,8 @@ def shape(
     from ..point_e.export import needs_mesh, save_shape
     from ..point_e.mesh import check_triangles
 
-    target = output or free_name(Path(what).stem if by_photo else what, Path.cwd()).with_suffix(".glb")
+    name = Path(what).stem if by_photo or by_cloud else what
+    target = output or free_name(name, Path.cwd()).with_suffix(".glb")
     mesh, drawn = needs_mesh(target), target.suffix.lower() in (".html", ".gif", ".png")
     if (smooth or triangles is not None) and not (mesh or drawn):
         raise ValueError(
@@ -94,6 +106,14 @@ def shape(
     if triangles is not None:
         check_triangles(triangles)
     check_output(target, [target.suffix.lower()])
+    if by_cloud:
+        from ..point_e import PointCloud
+
+        cloud = PointCloud.load(what)
+        solid = _mesh_of(cloud, what, model, smooth, triangles) if mesh or drawn else None
+        clean_up_on_interrupt()
+        typer.echo(save_shape(target, cloud, solid).resolve())
+        return
     photo = _photo(what, remove_background) if by_photo else None
     with cleaning_up_on_interrupt():
         ready_model(model, point_e_task(model))
@@ -127,6 +147,26 @@ def shape(
         seed=seed,
         callback_on_batch_end=keep,
     )
+
+
+def _mesh_of(cloud: PointCloud, name: str, model: str, smooth: bool, triangles: int | None) -> Trimesh:
+    """A mesh of a cloud that is there, of as many of its points as the model's surface model knows."""
+    from ..point_e.mesh import check_solid, make_mesh
+
+    try:
+        check_solid(cloud)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+    with cleaning_up_on_interrupt():
+        ready_model(model, point_e_task(model))
+    typer.echo(f"loading {model} …", err=True)
+    from ..pipelines import pipeline
+
+    surface = pipeline("image-to-3d", model).surface
+    if surface is None:
+        raise ValueError(f"{model} has no surface model and makes no meshes; give another --model")
+    cloud = cloud.farthest_sample(surface.config["n_ctx"])
+    return make_mesh(surface, cloud, smooth=smooth, triangles=triangles)
 
 
 def _is_photo(what: str) -> bool:

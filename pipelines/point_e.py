@@ -127,6 +127,7 @@ class PointEPipeline(Pipeline):
         prompt: str | Sequence[str] | None = None,
         *,
         image: Image | Sequence[Image] | None = None,
+        points: int | None = None,
         mesh: bool = False,
         grid_size: int = 128,
         smooth: bool = False,
@@ -143,7 +144,9 @@ class PointEPipeline(Pipeline):
         """Clouds of a prompt, or a picture, or of each of several, one after the other, as `.clouds`.
 
         image: PIL, one or several, in place of a prompt; their middle squares are seen. Of an unconditional base
-        neither is given. mesh: whether to make a mesh of each, `.meshes`. grid_size, smooth, triangles: of `make_mesh`.
+        neither is given. points: how many the base makes, in place of as many as it was trained for; each counts as
+        those for which it stands, and few take a fraction of the time.
+        mesh: whether to make a mesh of each, `.meshes`. grid_size, smooth, triangles: of `make_mesh`.
         preset: "original" samples as the published notebooks do; None: as the model's settings say.
         num_images_per_prompt: how many clouds of each. num_inference_steps, guidance_scale: of the base.
         seed, generator: as for other pipelines; a prompt's picture is drawn with the same.
@@ -155,6 +158,8 @@ class PointEPipeline(Pipeline):
         self._check_call(prompt, pictures, mesh)
         if triangles is not None:
             check_triangles(triangles)
+        if points is not None and points < 1:
+            raise ValueError(f"a cloud has 1 point or more, not {points}")
         own = with_preset(self.config, preset, FAMILY)
         painter = None if prompt is None or self.painter is None else self.painter.model_name
         request = self.request(
@@ -166,17 +171,19 @@ class PointEPipeline(Pipeline):
         if prompt is not None and self.painter is not None:
             pictures = self._painted(request, generator is not None)
         request = replace(request, given={"place": torch.arange(len(request))})
+        in_base: int = points or self.base.config["n_ctx"]
         made = ShapeOutput([], [] if mesh else None, pictures or None, request.settings)
 
         def solid(cloud: PointCloud) -> Trimesh:
             return make_mesh(self.surface, cloud, grid_size, smooth=smooth, triangles=triangles)
 
         def draw(some: Request, on_step: OnStageStep) -> Tensor:
-            return self._draw(some, pictures and [pictures[place] for place in some.given["place"]], on_step)
+            seen = pictures and [pictures[place] for place in some.given["place"]]
+            return self._draw(some, seen, in_base, on_step)
 
-        def finished(points: Tensor, settings: list[dict[str, str]]) -> None:
-            done = slice(len(made.clouds), len(made.clouds) + len(points))
-            clouds = [PointCloud.from_tensor(cloud) for cloud in points.cpu()]
+        def finished(drawn: Tensor, settings: list[dict[str, str]]) -> None:
+            done = slice(len(made.clouds), len(made.clouds) + len(drawn))
+            clouds = [PointCloud.from_tensor(cloud) for cloud in drawn.cpu()]
             made.clouds += clouds
             meshes = [solid(cloud) for cloud in clouds] if mesh else None
             made.meshes = None if meshes is None else [*(made.meshes or []), *meshes]
@@ -261,13 +268,13 @@ class PointEPipeline(Pipeline):
         seen = some.given.get(kind)
         return {name: torch.zeros(len(some), *shape, device=self.device) if seen is None else seen}
 
-    def _draw(self, some: Request, pictures: Sequence[Image], on_step: OnStageStep) -> Tensor:
-        """Clouds [N, points, 6] of samples' pictures or, if there are none, their prompts."""
+    def _draw(self, some: Request, pictures: Sequence[Image], points: int, on_step: OnStageStep) -> Tensor:
+        """Clouds [N, points, 6] of samples' pictures or, if there are none, their prompts. points: of the base."""
         some = replace(some, given=self._seen(some.prompts, pictures))
         first, second = self._stages(some.how)
-        draw = normal_draws(some.generators, (6, self.base.config["n_ctx"]), self.device)
+        draw = normal_draws(some.generators, (6, points), self.device)
         told = self._told(self.base, some)
-        points = sample_points(self.base, first, draw, **told, on_step=partial(on_step, stage="base"))
+        cloud = sample_points(self.base, first, draw, **told, on_step=partial(on_step, stage="base"))
         if self.upsampler is not None:
             draw = normal_draws(some.generators, (6, self.upsampler.config["n_ctx"]), self.device)
             told = self._told(self.upsampler, some)
@@ -275,8 +282,8 @@ class PointEPipeline(Pipeline):
                 # There is nothing to lean away from: as the original's notebook for words does.
                 second = replace(second, guidance_scale=1.0)
             on_step = partial(on_step, stage="upsampler")
-            points = sample_points(self.upsampler, second, draw, **told, low_res=points, on_step=on_step)
-        return as_clouds(points)
+            cloud = sample_points(self.upsampler, second, draw, **told, low_res=cloud, on_step=on_step)
+        return as_clouds(cloud)
 
     def _stages(self, how: Mapping[str, Any]) -> tuple[Stage, Stage]:
         """How the base and the upsampler are sampled from. Raises ValueError as `Stage`."""

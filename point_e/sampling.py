@@ -92,16 +92,17 @@ def sample_points(
 ) -> Tensor:
     """Clouds [N, 6, points] made from noise, xyz in scene units and rgb in 0…255, both unclipped: see `as_clouds`.
 
-    draw: a source of noise [N, 6, points] such as `normal_draws`, which says how many points are made. embedding, grid,
+    draw: a source of noise [N, 6, points] such as `normal_draws`, which says how many points are made; if they are not
+    n_ctx, they count as so many, see `PointDiffusionTransformer.token_counts`. embedding, grid,
     low_res: as in the network's `forward`; guidance leans away from all of them being 0. The result begins with the
     points of `low_res`. on_step: as in `heun`, of points as the network sees them. Source: Point-E, section 4, and
     openai/point-e.
     """
     given = {"embedding": embedding, "grid": grid, "low_res": low_res}
     given = {name: value for name, value in given.items() if value is not None}
-    denoise = _denoiser(net, stage, given)
     sigmas = karras_sigmas(stage.steps, *stage.sigmas)
     x = draw() * sigmas[0]
+    denoise = _denoiser(net, stage, given, x.shape[2])
     if stage.sampler == "heun":
         x = heun(denoise, x, sigmas, draw, stage.churn, on_step)
     else:
@@ -111,19 +112,22 @@ def sample_points(
     return points if low_res is None else torch.cat([low_res, points], dim=2)
 
 
-def _denoiser(net: PointDiffusionTransformer, stage: Stage, given: dict[str, Tensor]) -> Denoiser:
+def _denoiser(
+    net: PointDiffusionTransformer, stage: Stage, given: dict[str, Tensor], points: int
+) -> Denoiser:
     """The network told what is given, once for the whole run, and guided as the stage says; called with sigmas."""
     alphas_cumprod = np.cumprod(1 - betas(stage.schedule, TRAINING_STEPS))
 
-    def told(conditions: Tensor | None, counts: Tensor | None = None) -> Denoiser:
+    def told(conditions: Tensor | None, counts: Tensor | None) -> Denoiser:
         return clipped(from_epsilon(partial(net, conditions=conditions, counts=counts), alphas_cumprod))
 
+    conditional = told(net.encode_conditions(**given), net.token_counts(points, given))
     if not given or stage.guidance_scale in (0, 1):
-        return at_sigmas(told(net.encode_conditions(**given)), alphas_cumprod)
+        return at_sigmas(conditional, alphas_cumprod)
     scale = stage.guidance_scale
     if stage.guidance_interval is not None:
         scale = scale_between(scale, *stage.guidance_interval, alphas_cumprod)
-    conditional, unconditional = told(net.encode_conditions(**given)), told(*nothing(net, given))
+    unconditional = told(*nothing(net, given, points))
 
     def both(x: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor | None]:
         halves = zip((conditional, unconditional), x.chunk(2), timesteps.chunk(2), strict=True)
@@ -132,8 +136,10 @@ def _denoiser(net: PointDiffusionTransformer, stage: Stage, given: dict[str, Ten
     return at_sigmas(guided(both, scale, conditional, unconditional), alphas_cumprod)
 
 
-def nothing(net: PointDiffusionTransformer, given: dict[str, Tensor]) -> tuple[Tensor | None, Tensor]:
-    """The conditions of arguments like these that are 0, and their counts, as the network's `forward` takes them.
+def nothing(
+    net: PointDiffusionTransformer, given: dict[str, Tensor], points: int
+) -> tuple[Tensor | None, Tensor | None]:
+    """The conditions of arguments like these that are 0, and the counts, as the network's `forward` takes them.
 
     All tokens of a zero grid are alike, and so are those of a zero cloud: one stands for all of them, which takes the
     published upsampler's half of a guided evaluation from 4,353 tokens to 3,075.
@@ -142,8 +148,13 @@ def nothing(net: PointDiffusionTransformer, given: dict[str, Tensor]) -> tuple[T
         name: torch.zeros_like(value[:, :, :1] if value.dim() == 3 else value)
         for name, value in given.items()
     }
-    counts = [value.shape[2] if value.dim() == 3 else 1 for value in given.values()]
-    return net.encode_conditions(**short), torch.tensor(counts, dtype=torch.float32)
+    conditions, counts = net.encode_conditions(**short), net.token_counts(points, given)
+    if not net.token_cond:
+        return conditions, counts
+    tokens = [value.shape[2] if value.dim() == 3 else 1 for value in given.values()]
+    counts = torch.ones(sum(tokens)) if counts is None else counts
+    told, others = counts.split([sum(tokens), len(counts) - sum(tokens)])
+    return conditions, torch.cat([torch.stack([some.sum() for some in told.split(tokens)]), others])
 
 
 def as_clouds(points: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """Point-E's diffusion transformers: over the points of a cloud, and over those that an upsampler adds.
 
 Submodules keep the original checkpoints' names, so loading one is a shape check. Points have no order and get no
-position, so a network takes any number of them. What does not change while sampling (the condition's tokens, the low
-resolution cloud's) is computed once by `encode_conditions`.
+position, so a network takes any number of them, see `token_counts`. What does not change while sampling (the
+condition's tokens, the low resolution cloud's) is computed once by `encode_conditions`.
 """
 
 import math
@@ -124,6 +124,20 @@ class PointDiffusionTransformer(ModelMixin, ConfigMixin):
             return self.clip_embed(rearrange(grid, "n c tokens -> n tokens c").to(dtype))
         return None
 
+    def token_counts(self, points: int, given: Mapping[str, Tensor]) -> Tensor | None:
+        """How often each token stands there, as `forward` takes it; None: all of them once.
+
+        points: how many of a cloud are seen; each counts as the n_ctx / points for which it stands, so that any number
+        makes a cloud. given: the arguments of `encode_conditions` that are not None; `low_res` counts likewise.
+        """
+        config = self.config
+        tokens = {name: told.shape[2] if told.dim() == 3 else 1 for name, told in given.items()}
+        low_res = tokens.pop("low_res", 0)
+        # In the order in which `forward` lines them up.
+        numbers = [sum(tokens.values()) * self.token_cond, low_res, int(config.time_token_cond), points]
+        each = [1.0, config.cond_ctx / low_res if low_res else 1.0, 1.0, config.n_ctx / points]
+        return None if set(each) == {1.0} else torch.tensor(each).repeat_interleave(torch.tensor(numbers))
+
     def forward(
         self,
         x: Tensor,
@@ -140,7 +154,7 @@ class PointDiffusionTransformer(ModelMixin, ConfigMixin):
         embedding: CLIP vectors [N, clip_width] of length 1, grid: CLIP patch grids [N, clip_width, tokens], whichever
         the network takes, zeros for no condition; low_res: for `PointUpsampler`. Or `conditions`, what
         `encode_conditions` made of them; counts: float32 [tokens], how often each token stands there, of the
-        conditions, and where there are more counts, of the time and the points; None: once.
+        conditions, the time and the points; where there are fewer counts, the other tokens stand there once.
         Returns [N, 12, points] in x's dtype: epsilon, then the variance interpolation. Raises ValueError on other
         shapes.
         """
@@ -171,7 +185,7 @@ class PointDiffusionTransformer(ModelMixin, ConfigMixin):
 
         Tokens have no places, so those that begin alike stay alike, and one of them with the weight of all is the same.
         """
-        if counts is None or not self.token_cond:
+        if counts is None:
             return None
         return F.pad(counts.log(), (0, h.shape[1] - len(counts)))[None, None, None].to(h.device)
 

@@ -106,20 +106,20 @@ def classifier(sets, golden):
 
 def test_command(sets, classifier, capfd):
     a, b = str(sets / "a"), str(sets / "b")
-    assert run(["eval", "clouds", a, b, "--classifier", str(classifier), "--clip", "mini", "--json"]) == 0
+    assert run(["evaluate", "clouds", a, b, "--classifier", str(classifier), "--clip", "mini", "--json"]) == 0
     result = json.loads(capfd.readouterr().out)
     assert (result["a"], result["b"], result["pairs"], result["skipped"]) == (4, 4, 4, [])
     assert 0 < result["chamfer"] < 0.03 and result["f_score"] > 0.5
     assert result["p_fid"] > 0 and 1 <= result["p_is"] <= 4 and 0 <= result["r_precision"] <= 1
     file = str(sets / "a" / "1.ply")
-    assert run(["eval", "clouds", file, file]) == 0
+    assert run(["evaluate", "clouds", file, file]) == 0
     assert "F-score within 0.02, mean" in capfd.readouterr().out
 
 
 def test_what_cannot_be_read_is_left_out_or_named(sets, tmp_path, capfd):
     (tmp_path / "0.npz").write_bytes((sets / "a" / "0.npz").read_bytes())
     (tmp_path / "1.ply").write_bytes((sets / "a" / "1.ply").read_bytes()[:300])
-    assert run(["eval", "clouds", str(tmp_path), str(sets / "b")]) == 0
+    assert run(["evaluate", "clouds", str(tmp_path), str(sets / "b")]) == 0
     assert "left out" in capfd.readouterr().err
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -132,7 +132,7 @@ def test_what_cannot_be_read_is_left_out_or_named(sets, tmp_path, capfd):
         ([sets / "a", "--classifier", sets / "a" / "1.ply"], "no file of weights"),
         ([tmp_path, "--clip", "mini"], "has no caption"),
     ):
-        assert run(["eval", "clouds", *map(str, arguments)]) == 2
+        assert run(["evaluate", "clouds", *map(str, arguments)]) == 2
         said = capfd.readouterr().err
         assert message in said and said.startswith("maquette: ") and said.count("\n") == 1
 

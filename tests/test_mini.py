@@ -57,8 +57,10 @@ def test_its_point_e_makes_clouds_of_words_and_of_pictures():
 
 
 def test_words_become_a_coloured_mesh(tmp_path, capsys):
-    assert main(["shape", "a blue mug", "-o", str(tmp_path / "mug.glb")]) == 0
-    mesh = trimesh.load_mesh(tmp_path / "mug.glb")
+    cloud, solid = str(tmp_path / "mug.ply"), str(tmp_path / "mug.glb")
+    assert main(["shape", "a blue mug", "-o", cloud]) == 0
+    assert main(["shape", cloud, "-o", solid]) == 0
+    mesh = trimesh.load_mesh(solid)
     red, _, blue, _ = mesh.visual.vertex_colors.mean(axis=0)
     assert mesh.is_watertight and blue > red + 50
 

@@ -66,6 +66,12 @@ def test_the_default_preset_is_what_models_are_made_with():
     assert PRESETS["point-e"]["default"].keys() == PRESETS["point-e"]["original"].keys()
 
 
+def test_a_cloud_may_have_fewer_points(pipe, photos):
+    assert tensors(pipe(image=photos[0], points=20)).shape == (1, 20 + 60, 6)
+    with pytest.raises(ValueError, match="a cloud has 1 point or more, not 0"):
+        pipe(image=photos[0], points=0)
+
+
 def test_words_become_a_picture_first(photos):
     pipe = tiny_point_e(picture_prompt="a red {}")
     with pytest.raises(ValueError, match="reads no words; give a picture, or a text-to-image pipeline as"):

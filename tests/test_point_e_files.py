@@ -9,7 +9,7 @@ from conftest import FULL_GOLDENS
 from goldens.formula import formula_state_dict, formula_tensor
 from maquette.__main__ import main
 from maquette.pipelines import PointEPipeline, convert, point_e_files
-from maquette.point_e import PointDiffusionTransformer, PointNetClassifier, PointUpsampler
+from maquette.point_e import PointCloud, PointDiffusionTransformer, PointNetClassifier, PointUpsampler
 from maquette.weights import known_models, read_weights
 from maquette.weights.model_folder import converted_folder
 from openai_archive import EMBED_DIM, WIDTH, write_archive
@@ -93,6 +93,8 @@ def test_what_makes_no_model_is_named(originals, tmp_path, capsys):
 
 def test_bad_input_is_answered_in_one_sentence(tmp_path, capsys, monkeypatch):
     (tmp_path / "words.png").write_text("no picture")
+    Image.new("RGB", (8, 8)).save(tmp_path / "picture.npz", "png")
+    PointCloud(np.zeros((1, 3)), np.zeros((1, 3))).save(tmp_path / "one.ply")
     monkeypatch.chdir(tmp_path)
     published = ["--model", "point-e"]
     for arguments, message in (
@@ -110,11 +112,15 @@ def test_bad_input_is_answered_in_one_sentence(tmp_path, capsys, monkeypatch):
         (["a chair", "--remove-background", *published], "goes with a photo"),
         (["words.png", *published], "cannot identify image file"),
         (["missing.jpg", *published], "missing.jpg"),
+        (["missing.ply"], "there is no file missing.ply"),
+        (["picture.npz"], "picture.npz cannot be read as a point cloud: it is not a .npz file"),
+        (["one.ply", "-o", "a.glb"], "one.ply: the cloud has points in 1 places; a surface needs 32"),
+        (["one.ply", "--steps", "9", "-n", "2"], "one.ply is a cloud, and -n, --steps is for making one"),
         (["a chair", "--model", "pont-e"], "did you mean 'point-e'"),
     ):
         code, out, err = run(capsys, "shape", *arguments)
         assert (code, out) == (2, []) and message in err and err.count("\n") == 1, err
-    assert [path.name for path in tmp_path.iterdir()] == ["words.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one.ply", "picture.npz", "words.png"]
 
 
 def test_every_published_checkpoint_has_a_name():

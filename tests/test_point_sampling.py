@@ -117,6 +117,21 @@ def test_guidance_in_an_interval_costs_nothing_elsewhere(golden):
     assert 0 < guided < 5 and sizes == [1] * (5 + guided)  # each half alone
 
 
+def test_fewer_points_count_as_those_for_which_they_stand(golden):
+    net = network(golden, PointDiffusionTransformer, "base_vector")
+    told = []
+    net.register_forward_pre_hook(lambda _, args, given: told.append(given["counts"]), with_kwargs=True)
+    vector = torch.nn.functional.normalize(torch.randn(1, net.config.clip_width), dim=1)
+    for points in (net.config.n_ctx, 16):
+        draw = normal_draws(seeded_generators(0, 1), (6, points))
+        assert (
+            sample_points(net, replace(BASE, steps=1, churn=0.0), draw, embedding=vector).shape[2] == points
+        )
+    once, guided, few, few_guided = told[0], told[1], told[-2], told[-1]
+    assert once is None and guided.tolist() == [1.0]
+    assert few.tolist() == few_guided.tolist() == [1.0, 1.0] + [net.config.n_ctx / 16] * 16
+
+
 @torch.inference_mode()
 @pytest.mark.parametrize("name", ["base_vector", "base_grid", "upsample"])
 def test_nothing_is_told_in_few_tokens(golden, name):
@@ -129,7 +144,7 @@ def test_nothing_is_told_in_few_tokens(golden, name):
     zeros = {key: torch.zeros_like(value) for key, value in given.items()}
     x, timesteps = tensors["in/x"], tensors["in/timesteps"]
     whole = net(x, timesteps, **zeros)
-    conditions, counts = nothing(net, given)
+    conditions, counts = nothing(net, given, x.shape[2])
     assert conditions.shape[1] == len(given) and counts.sum() == sum(
         value.shape[2] if value.dim() == 3 else 1 for value in given.values()
     )

@@ -127,7 +127,7 @@ def test_a_point_that_a_step_sees_stands_for_those_that_it_does_not(clip, kind):
     low_res = {name: torch.cat([told, told], dim=2) for name, told in all_of_them.items()}
     times = torch.tensor([10, 900])
     with torch.no_grad():
-        counts = stage.counts({**all_of_them, **given})
+        counts = net.token_counts(x.shape[2], {**given, **all_of_them})
         seen = net(x, times, **given, **all_of_them, counts=counts)
         whole = net(all_of_x, times, **given, **low_res)
     assert torch.allclose(seen, whole[:, :, : x.shape[2]], atol=1e-4)

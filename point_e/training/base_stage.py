@@ -39,9 +39,8 @@ class PointTraining(BaseModel, title="stage: of a recipe for clouds", extra="for
     clip: what ClipModel.from_pretrained takes: the network learns clouds from that CLIP's grids or vectors of pictures,
     as its `conditioning` is; text_share: the share of samples that it learns from the caption in place of the picture,
     from its vector or its states (1: it needs no pictures); drop: the share whose condition is left out;
-    points: how many of a cloud's points a step sees (0: n_ctx). Points have no order and any number of them makes a
-    cloud, so that few teach many times as fast. Attention counts each of them as the n_ctx / points for which it
-    stands, so that what is learned holds for all of them;
+    points: how many of a cloud's points a step sees (0: n_ctx); few, counted as `token_counts` says, teach many times
+    as fast;
     base: the name or folder of a Point-E model that it is saved into, beside its other parts;
     start_from: the name or folder of a model to go on from, of the same layout;
     schedule: the noise schedule; snr_clamp: [low, high], see HybridLoss.
@@ -95,7 +94,7 @@ class PointStage:
         told = {name: value for name, value in batch.items() if name != "cloud"}
         x0, given = self.targets(batch["cloud"], generator)
         given |= self.conditions.arguments(told, generator, self.settings.drop)
-        counts = self.counts(given)
+        counts = self.model.token_counts(x0.shape[2], given)
         n, device = len(x0), x0.device
         timesteps = torch.randint(self.hybrid.steps, (n,), generator=generator).to(device)
         noise = torch.randn(x0.shape, generator=generator).to(device)
@@ -114,18 +113,6 @@ class PointStage:
         """
         points = self.points if few else self.model.config["n_ctx"]
         return scaled(random_points(clouds, points, generator)), {}
-
-    def counts(self, given: dict[str, Tensor]) -> Tensor | None:
-        """What `forward` takes by this name, where a step sees fewer points than the network makes."""
-        config = self.model.config
-        tokens = {name: told.shape[2] if told.dim() == 3 else 1 for name, told in given.items()}
-        low_res = tokens.pop("low_res", 0)
-        # In the order in which the network lines them up: its condition, low_res, the time, the points.
-        numbers = [sum(tokens.values()), low_res, int(config["time_token_cond"]), self.points]
-        each = [1.0, config["cond_ctx"] / low_res if low_res else 1.0, 1.0, config["n_ctx"] / self.points]
-        if set(each) == {1.0}:
-            return None
-        return torch.tensor(each).repeat_interleave(torch.tensor(numbers))
 
     @torch.no_grad()
     def samples(self, model):

@@ -68,7 +68,7 @@ class ClassifierStage:
         return None
 
     def save(self, model, folder: Path) -> None:
-        """Write the classifier, as `maquette eval clouds --classifier` takes it."""
+        """Write the classifier, as `maquette evaluate clouds --classifier` takes it."""
         model.save_pretrained(folder)
 
 

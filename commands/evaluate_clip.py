@@ -1,4 +1,4 @@
-"""`maquette evaluate`: how good a trained model is on your data."""
+"""`maquette evaluate clip`: how good a model is on your data."""
 
 import json
 from pathlib import Path
@@ -8,12 +8,10 @@ import typer
 
 from .bars import fitted, print_lines
 
-STAGES = ("clip",)
 SHOWN = 50
 
 
-def evaluate(
-    stage: Annotated[str, typer.Argument(help=f"What to evaluate: {', '.join(STAGES)}.")],
+def evaluate_clip(
     data: Annotated[
         str,
         typer.Option(
@@ -42,12 +40,10 @@ def evaluate(
     confusion: Annotated[Path | None, typer.Option(help="Picture file: draw what is taken for what.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
-    """Measure a model: top-1 and top-5 of each class, probes, or recall.
+    """Measure a CLIP: top-1 and top-5 of each class, probes, or recall.
 
     Pictures that cannot be read are left out and reported.
     """
-    if stage not in STAGES:
-        raise ValueError(f"unknown stage {stage!r}; known are {', '.join(STAGES)}")
     if retrieval:
         if any(option is not None for option in (labels, templates, probe, confusion)):
             raise ValueError(

@@ -1,4 +1,4 @@
-"""`maquette eval clouds`: how good clouds are, by themselves and beside others."""
+"""`maquette evaluate clouds`: how good clouds are, by themselves and beside others."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SHOWN = {
 }
 
 
-def eval_clouds(
+def evaluate_clouds(
     a: Annotated[Path, typer.Argument(help="A cloud (.ply, .npz), a folder of clouds, or shards (.tar).")],
     b: Annotated[Path | None, typer.Argument(help="The true ones, to compare A with.")] = None,
     classifier: Annotated[
