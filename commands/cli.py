@@ -29,7 +29,7 @@ drawing = (create, inpaint, vary, blend, edit, shape)
 looking = (classify, embed, embed_shards, search)
 for command in (*drawing, *looking, toybox, clouds, train, models, download, convert):
     app.command()(command)
-evaluate = typer.Typer(help="Measure a CLIP on your data, or clouds that were made.")
+evaluate = typer.Typer()
 evaluate.command("clip")(evaluate_clip)
 evaluate.command("clouds")(evaluate_clouds)
 app.add_typer(evaluate, name="evaluate")
@@ -58,6 +58,13 @@ def run(arguments: list[str]) -> int:
         typer.echo(f"maquette: {' '.join(said.split())}", err=True)
         return 2
     return code if isinstance(code, int) else 0
+
+
+@evaluate.callback(invoke_without_command=True)
+def measure(context: typer.Context) -> None:
+    """Measure a CLIP on your data, or clouds that were made."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 def _version(asked: bool) -> None:
