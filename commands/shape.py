@@ -78,9 +78,10 @@ def shape(
     by_cloud = Path(what).suffix.lower() in (".ply", ".npz")
     by_photo = not by_cloud and _is_photo(what)
     if by_cloud:
-        making = {"-n": count != 1, "--seed": seed != 0, "--via": via, "--preset": preset, "--steps": steps}
-        making |= {"--guidance": guidance, "--remove-background": remove_background}
-        if given := [name for name, value in making.items() if value not in (None, False)]:
+        making = {"-n": count != 1, "--seed": seed != 0, "--remove-background": remove_background}
+        asked = {"--via": via, "--preset": preset, "--steps": steps, "--guidance": guidance}
+        making |= {name: value is not None for name, value in asked.items()}
+        if given := [name for name, said in making.items() if said]:
             raise ValueError(f"{what} is a cloud, and {', '.join(given)} is for making one; leave that out")
     elif by_photo:
         check_numbers(1, count, steps, guidance, seed)

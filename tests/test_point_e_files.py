@@ -115,7 +115,7 @@ def test_bad_input_is_answered_in_one_sentence(tmp_path, capsys, monkeypatch):
         (["missing.ply"], "there is no file missing.ply"),
         (["picture.npz"], "picture.npz cannot be read as a point cloud: it is not a .npz file"),
         (["one.ply", "-o", "a.glb"], "one.ply: the cloud has points in 1 places; a surface needs 32"),
-        (["one.ply", "--steps", "9", "-n", "2"], "one.ply is a cloud, and -n, --steps is for making one"),
+        (["one.ply", "--steps", "0", "-n", "2"], "one.ply is a cloud, and -n, --steps is for making one"),
         (["a chair", "--model", "pont-e"], "did you mean 'point-e'"),
     ):
         code, out, err = run(capsys, "shape", *arguments)
