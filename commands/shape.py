@@ -64,6 +64,12 @@ def shape(
     guidance: Annotated[
         float | None, typer.Option(help="How closely to follow words or photo.", show_default="the model's")
     ] = None,
+    points: Annotated[
+        int | None,
+        typer.Option(
+            help="Points of the coarse cloud; few take less time, many more.", show_default="the model's"
+        ),
+    ] = None,
     smooth: Annotated[bool, typer.Option("--smooth", help="Take the grid's steps out of a mesh.")] = False,
     triangles: Annotated[
         int | None, typer.Option(help="Leave at most so many of a mesh.", show_default="all")
@@ -79,7 +85,13 @@ def shape(
     by_photo = not by_cloud and _is_photo(what)
     if by_cloud:
         making = {"-n": count != 1, "--seed": seed != 0, "--remove-background": remove_background}
-        asked = {"--via": via, "--preset": preset, "--steps": steps, "--guidance": guidance}
+        asked = {
+            "--via": via,
+            "--preset": preset,
+            "--steps": steps,
+            "--guidance": guidance,
+            "--points": points,
+        }
         making |= {name: value is not None for name, value in asked.items()}
         if given := [name for name, said in making.items() if said]:
             raise ValueError(f"{what} is a cloud, and {', '.join(given)} is for making one; leave that out")
@@ -138,6 +150,7 @@ def shape(
     pipe(
         None if by_photo else what,
         image=photo,
+        points=points,
         mesh=mesh or (drawn and pipe.surface is not None),
         smooth=smooth,
         triangles=triangles,

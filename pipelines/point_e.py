@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from trimesh import Trimesh
 
 FAMILY = "point-e"
+MOST_POINTS = 2**14
 
 
 @dataclass
@@ -144,8 +145,8 @@ class PointEPipeline(Pipeline):
         """Clouds of a prompt, or a picture, or of each of several, one after the other, as `.clouds`.
 
         image: PIL, one or several, in place of a prompt; their middle squares are seen. Of an unconditional base
-        neither is given. points: how many the base makes, in place of as many as it was trained for; each counts as
-        those for which it stands, and few take a fraction of the time.
+        neither is given. points: how many the base makes, in place of as many as it was trained for: of few each
+        stands for several, of many for a part.
         mesh: whether to make a mesh of each, `.meshes`. grid_size, smooth, triangles: of `make_mesh`.
         preset: "original" samples as the published notebooks do; None: as the model's settings say.
         num_images_per_prompt: how many clouds of each. num_inference_steps, guidance_scale: of the base.
@@ -158,13 +159,13 @@ class PointEPipeline(Pipeline):
         self._check_call(prompt, pictures, mesh)
         if triangles is not None:
             check_triangles(triangles)
-        if points is not None and points < 1:
-            raise ValueError(f"a cloud has 1 point or more, not {points}")
+        if points is not None and not 1 <= points <= MOST_POINTS:
+            raise ValueError(f"a network makes 1 to {MOST_POINTS} points, not {points}")
         own = with_preset(self.config, preset, FAMILY)
         painter = None if prompt is None or self.painter is None else self.painter.model_name
         request = self.request(
             prompt, num_images_per_prompt, num_inference_steps, guidance_scale, seed, generator,
-            own=own, asked={"preset": preset, "picture_by": painter}, things=max(1, len(pictures)),
+            own=own, asked={"preset": preset, "points": points, "picture_by": painter}, things=max(1, len(pictures)),
         )  # fmt: skip
         self._stages(request.how)
         pictures = [picture for picture in pictures for _ in range(num_images_per_prompt)]

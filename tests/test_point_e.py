@@ -66,10 +66,12 @@ def test_the_default_preset_is_what_models_are_made_with():
     assert PRESETS["point-e"]["default"].keys() == PRESETS["point-e"]["original"].keys()
 
 
-def test_a_cloud_may_have_fewer_points(pipe, photos):
-    assert tensors(pipe(image=photos[0], points=20)).shape == (1, 20 + 60, 6)
-    with pytest.raises(ValueError, match="a cloud has 1 point or more, not 0"):
-        pipe(image=photos[0], points=0)
+def test_a_cloud_may_have_another_number_of_points(pipe, photos):
+    made = pipe(image=photos[0], points=20)
+    assert tensors(made).shape == (1, 20 + 60, 6) and made.settings[0]["points"] == "20"
+    for points in (0, 10**12):
+        with pytest.raises(ValueError, match=f"a network makes 1 to 16384 points, not {points}"):
+            pipe(image=photos[0], points=points)
 
 
 def test_words_become_a_picture_first(photos):

@@ -59,10 +59,12 @@ def test_a_set_becomes_a_model(originals, tmp_path, capsys):
     code, (path,), err = run(capsys, "shape", photo, "-o", tmp_path / "cloud.ply", *few)
     assert (code, path) == (0, str(tmp_path / "cloud.ply"))
     assert "hint: the photo has a background" in err and "pip install 'rembg[cpu]'" in err
-    code, paths, _ = run(capsys, "shape", photo, "-n", 2, "--seed", 4, "-o", tmp_path / "cloud.npz", *few)
+    two = ["-n", 2, "--seed", 4, "--points", 16]
+    code, paths, _ = run(capsys, "shape", photo, *two, "-o", tmp_path / "cloud.npz", *few)
     assert (code, paths) == (0, [str(tmp_path / f"cloud-seed{seed}.npz") for seed in (4, 5)])
     first, second = (np.load(path) for path in paths)
     assert sorted(first) == ["B", "G", "R", "coords"] and (first["coords"] != second["coords"]).any()
+    assert first["coords"].shape == (16 + pipe.upsampler.config["n_ctx"], 3)
 
 
 def test_the_base_that_reads_words_is_known_by_its_name(originals, tmp_path, capsys):
