@@ -123,7 +123,7 @@ def shape(
         from ..point_e import PointCloud
 
         cloud = PointCloud.load(what)
-        solid = _mesh_of(cloud, what, model, smooth, triangles) if mesh or drawn else None
+        solid = _mesh_of(cloud, what, model, smooth, triangles, mesh) if mesh or drawn else None
         clean_up_on_interrupt()
         typer.echo(save_shape(target, cloud, solid).resolve())
         return
@@ -163,14 +163,22 @@ def shape(
     )
 
 
-def _mesh_of(cloud: PointCloud, name: str, model: str, smooth: bool, triangles: int | None) -> Trimesh:
-    """A mesh of a cloud that is there, of as many of its points as the model's surface model knows."""
+def _mesh_of(
+    cloud: PointCloud, name: str, model: str, smooth: bool, triangles: int | None, needed: bool
+) -> Trimesh | None:
+    """A mesh of a cloud that is there, of as many of its points as the model's surface model knows.
+
+    needed: raise ValueError where there can be none, for a picture of the cloud does without.
+    """
     from ..point_e.mesh import check_solid, make_mesh
 
     try:
         check_solid(cloud)
     except ValueError as error:
-        raise ValueError(f"{name}: {error}") from None
+        if needed:
+            raise ValueError(f"{name}: {error}") from None
+        typer.echo(f"hint: there is no mesh beside it: {error}", err=True)
+        return None
     with cleaning_up_on_interrupt():
         ready_model(model, point_e_task(model))
     typer.echo(f"loading {model} …", err=True)
@@ -178,7 +186,9 @@ def _mesh_of(cloud: PointCloud, name: str, model: str, smooth: bool, triangles: 
 
     surface = pipeline("image-to-3d", model).surface
     if surface is None:
-        raise ValueError(f"{model} has no surface model and makes no meshes; give another --model")
+        if needed:
+            raise ValueError(f"{model} has no surface model and makes no meshes; give another --model")
+        return None
     cloud = cloud.farthest_sample(surface.config["n_ctx"])
     return make_mesh(surface, cloud, smooth=smooth, triangles=triangles)
 
