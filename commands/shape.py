@@ -107,7 +107,7 @@ def shape(
         raise ValueError("--remove-background goes with a photo, and there are words; leave it out")
     check_has_point_e(model)
     from ..point_e.export import needs_mesh, save_shape
-    from ..point_e.mesh import check_triangles
+    from ..point_e.mesh import SIDE, check_triangles
 
     name = Path(what).stem if by_photo or by_cloud else what
     target = output or free_name(name, Path.cwd()).with_suffix(".glb")
@@ -123,6 +123,11 @@ def shape(
         from ..point_e import PointCloud
 
         cloud = PointCloud.load(what)
+        if (mesh or drawn) and (reach := abs(cloud.coords).max()) > SIDE / 2:
+            cloud = cloud.fitted()
+            typer.echo(
+                f"hint: the cloud reached {reach:.3g} from the origin; it was centred and scaled", err=True
+            )
         solid = _mesh_of(cloud, what, model, smooth, triangles, mesh) if mesh or drawn else None
         clean_up_on_interrupt()
         typer.echo(save_shape(target, cloud, solid).resolve())

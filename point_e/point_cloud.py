@@ -99,6 +99,13 @@ class PointCloud:
                 file.write(content)
         return path
 
+    def fitted(self) -> PointCloud:
+        """The same cloud centred and scaled so that its longest side is 1, as networks and drawings take it."""
+        coords = self.coords.astype(np.float64)
+        low, high = coords.min(axis=0), coords.max(axis=0)
+        longest = (high - low).max()
+        return PointCloud((coords - (low + high) / 2) / (longest or 1.0), self.colors)
+
     def random_sample(self, count: int, seed: int = 0) -> PointCloud:
         """`count` different points, or all if there are not more."""
         if len(self) <= count:

@@ -55,6 +55,14 @@ def test_ply_as_text(tmp_path):
     assert_same(read, PointCloud([[0.5, 0, -0.1], [0, 0, 0.25]], [[1, 0, 0.2], [0, 0.4, 0]]))
 
 
+@pytest.mark.parametrize("size", [0, 1e-6, 3, 1e30])
+def test_fitted_it_is_a_cube_wide_at_most(size):
+    coords = np.float32([[size, 0, 7], [-size, size, 7], [size / 2, size / 4, 7]])
+    fitted = PointCloud(coords, np.zeros((3, 3))).fitted()
+    extent = fitted.coords.max(0) - fitted.coords.min(0)
+    assert np.allclose(extent, [1, 0.5, 0] if size else 0) and np.abs(fitted.coords).max() <= 0.5
+
+
 def test_tensors():
     cloud = a_cloud()
     assert cloud.to_tensor().shape == (50, 6)

@@ -126,15 +126,16 @@ def test_bad_input_is_answered_in_one_sentence(tmp_path, capsys, monkeypatch):
 
 
 def test_a_cloud_that_is_there_is_kept_or_shown(tmp_path, capsys):
-    flat = np.random.default_rng(0).random((40, 3)) * (0.5, 0.5, 0)
+    flat = 100 + np.random.default_rng(0).random((40, 3)) * (3, 3, 0)
     cloud = PointCloud(flat, np.full((40, 3), 0.5))
     cloud.save(tmp_path / "flat.npz")
     for name, said in (
-        ("same.ply", ""),
-        ("flat.png", "hint: there is no mesh beside it: the cloud lies in a plane"),
+        ("same.ply", []),
+        ("flat.png", ["it was centred and scaled", "there is no mesh beside it: the cloud lies in a plane"]),
     ):
         code, paths, err = run(capsys, "shape", tmp_path / "flat.npz", "-o", tmp_path / name)
-        assert (code, paths) == (0, [str(tmp_path / name)]) and said in err
+        assert (code, paths) == (0, [str(tmp_path / name)]) and err.count("hint:") == len(said)
+        assert all(sentence in err for sentence in said)
     assert np.array_equal(PointCloud.load(tmp_path / "same.ply").coords, cloud.coords)
     assert Image.open(tmp_path / "flat.png").width > 256
 
