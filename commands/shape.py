@@ -107,7 +107,7 @@ def shape(
         raise ValueError("--remove-background goes with a photo, and there are words; leave it out")
     check_has_point_e(model)
     from ..point_e.export import needs_mesh, save_shape
-    from ..point_e.mesh import SIDE, check_triangles
+    from ..point_e.mesh import check_triangles
 
     name = Path(what).stem if by_photo or by_cloud else what
     target = output or free_name(name, Path.cwd()).with_suffix(".glb")
@@ -122,13 +122,10 @@ def shape(
     if by_cloud:
         from ..point_e import PointCloud
 
-        cloud = PointCloud.load(what)
-        if (mesh or drawn) and (reach := abs(cloud.coords).max()) > SIDE / 2:
-            cloud = cloud.fitted()
-            typer.echo(
-                f"hint: the cloud reached {reach:.3g} from the origin; it was centred and scaled", err=True
-            )
-        solid = _mesh_of(cloud, what, model, smooth, triangles, mesh) if mesh or drawn else None
+        cloud, solid = PointCloud.load(what), None
+        if mesh or drawn:
+            cloud = _fitted(cloud)
+            solid = _mesh_of(cloud, what, model, smooth, triangles, needed=mesh)
         clean_up_on_interrupt()
         typer.echo(save_shape(target, cloud, solid).resolve())
         return
@@ -166,6 +163,16 @@ def shape(
         seed=seed,
         callback_on_batch_end=keep,
     )
+
+
+def _fitted(cloud: PointCloud) -> PointCloud:
+    """A cloud where meshes and drawings have it, with a hint if it was elsewhere."""
+    from ..point_e.mesh import SIDE
+
+    if (reach := abs(cloud.coords).max()) <= SIDE / 2:
+        return cloud
+    typer.echo(f"hint: the cloud reached {reach:.3g} from the origin; it was centred and scaled", err=True)
+    return cloud.fitted()
 
 
 def _mesh_of(

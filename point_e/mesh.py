@@ -96,7 +96,7 @@ def check_solid(cloud: PointCloud) -> None:
         raise ValueError("the cloud lies in a plane or on a line; a surface needs a solid thing")
     if (furthest := np.abs(places).max()) > SIDE / 2:
         raise ValueError(
-            f"the cloud reaches {furthest:.3g} from the origin; centre it and scale it to within 0.5"
+            f"the cloud reaches {furthest:.3g} from the origin; centre it and scale it to within 0.5 (`fitted`)"
         )
 
 

@@ -100,7 +100,7 @@ class PointCloud:
         return path
 
     def fitted(self) -> PointCloud:
-        """The same cloud centred and scaled so that its longest side is 1, as networks and drawings take it."""
+        """The same cloud centred and scaled: its longest side is 1 scene unit, as networks and drawings take it."""
         coords = self.coords.astype(np.float64)
         low, high = coords.min(axis=0), coords.max(axis=0)
         longest = (high - low).max()

@@ -92,11 +92,10 @@ def sample_points(
 ) -> Tensor:
     """Clouds [N, 6, points] made from noise, xyz in scene units and rgb in 0…255, both unclipped: see `as_clouds`.
 
-    draw: a source of noise [N, 6, points] such as `normal_draws`, which says how many points are made; if they are not
-    n_ctx, they count as so many, see `PointDiffusionTransformer.token_counts`. embedding, grid,
-    low_res: as in the network's `forward`; guidance leans away from all of them being 0. The result begins with the
-    points of `low_res`. on_step: as in `heun`, of points as the network sees them. Source: Point-E, section 4, and
-    openai/point-e.
+    draw: a source of noise [N, 6, points] such as `normal_draws`, which says how many points are made; however many,
+    they count as n_ctx, see `PointDiffusionTransformer.token_counts`. embedding, grid, low_res: as in the network's
+    `forward`; guidance leans away from all of them being 0. The result begins with the points of `low_res`. on_step: as
+    in `heun`, of points as the network sees them. Source: Point-E, section 4, and openai/point-e.
     """
     given = {"embedding": embedding, "grid": grid, "low_res": low_res}
     given = {name: value for name, value in given.items() if value is not None}
