@@ -1,6 +1,6 @@
 """`maquette clouds`: meshes of one's own as data for training Point-E."""
 
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +9,7 @@ import typer
 from .interrupt import clean_up_on_interrupt
 
 
-class Axis(str, Enum):
+class Axis(StrEnum):
     """What points up in a file."""
 
     Y = "y"

@@ -27,7 +27,7 @@ from .convert import load_checkpoint, ready_model
 from .request import PromptWarning, check_numbers, check_request
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 BATCH = 16
 PICTURE_TYPES = ("pil", "np", "pt")

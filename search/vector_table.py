@@ -56,6 +56,14 @@ class VectorTable:
         self._path = path
         self._database = sqlite3.connect(path, check_same_thread=False)
         self._held: tuple[tuple[int, int], list[bytes], np.ndarray] | None = None
+        try:
+            self._check(about)
+        except sqlite3.DatabaseError as error:
+            error.add_note(f"in {path}: if it is damaged, delete it and make it again")
+            raise
+
+    def _check(self, about: About | None) -> None:
+        """Whether the file is an index of ours; an empty one becomes one."""
         empty = not self._one("SELECT count(*) FROM sqlite_master")
         if empty and about is not None:
             with self._database:
@@ -66,9 +74,11 @@ class VectorTable:
                     self._database.execute(statement)
                 self._database.execute("INSERT INTO about VALUES (?, ?, ?, ?, ?)", _sealed(about))
         elif self._one("PRAGMA application_id") != _OURS:
-            raise ValueError(f"{path} is no index of pictures; give one, or a new name")
+            raise ValueError(f"{self._path} is no index of pictures; give one, or a new name")
         elif self._one("PRAGMA user_version") != _FORMAT:
-            raise ValueError(f"the index {path} was written by another version of maquette; make a new one")
+            raise ValueError(
+                f"the index {self._path} was written by another version of maquette; make a new one"
+            )
         elif self._one("PRAGMA integrity_check") != "ok":
             raise ValueError(self._damaged)
 

@@ -61,6 +61,15 @@ def test_weights_that_are_not_finite_are_refused(value):
     assert net.weight.isfinite().all()
 
 
+def test_of_a_damaged_index_it_is_said_which_it_is(tmp_path):
+    VectorTable(tmp_path / "index", About("mini", "a", "/a", bytes(4)))
+    content = (tmp_path / "index").read_bytes()
+    (tmp_path / "index").write_bytes(content[: len(content) // 2])
+    with pytest.raises(sqlite3.DatabaseError) as refused:
+        VectorTable(tmp_path / "index")
+    assert str(tmp_path / "index") in refused.value.__notes__[0]
+
+
 def test_a_changed_row_of_an_index_is_refused(tmp_path):
     table = VectorTable(tmp_path / "index", About("mini", "a", "/a", bytes(4)))
     digest = bytes(range(16))

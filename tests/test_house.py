@@ -1,15 +1,10 @@
 """The house rules that a machine can check: complete package list, imports downwards only, a light front door."""
 
 import ast
-import sys
+import tomllib
 from pathlib import Path
 
 import pytest
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 ROOT = Path(__file__).parents[1]
 # What each room may import; a stage's training, train.py or training/, may import training and toybox as well.

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..weights.write_whole import write_whole
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 Pictures = Tensor | np.ndarray | Sequence[Image.Image]
 """Uint8 [N, 64, 64, 3], a list of PIL images (resized to 64 px), or a float tensor [N, 3, 64, 64] in [-1, 1]."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,29 +24,39 @@ def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
     taken out of it, and the "module." that data-parallel training puts before each name is taken off. The names of a
     tuple are "0", "1", ….
     Checksums of a zip file, as torch.save and TorchScript write it, are compared.
-    Raises FileNotFoundError, ValueError for a file that is no checkpoint or not what its checksums say, and what
-    torch, safetensors, zipfile or pickle raise for one that is damaged or holds anything but weights: what it asks to
-    be run is not run.
+    Raises FileNotFoundError, ValueError for a file that is no checkpoint, not what its checksums say or holds anything
+    but weights (what it asks to be run is not run), and, with a note that names the file, what torch, safetensors or
+    zipfile raise for one that is damaged.
     """
     path = Path(path)
     if path.is_dir():
         raise ValueError(f"{path} is a folder; give the file of weights in it")
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}; give the path of a file of weights")
+    try:
+        return _state_dict(path, _content(path))
+    except ValueError:
+        raise
+    except Exception as error:
+        error.add_note(f"while reading {path}: if it is damaged, fetch or copy it again")
+        raise
+
+
+def _content(path: Path) -> Any:
     with path.open("rb") as file:
         start = file.read(16)
     # The length of a safetensors header, then that header, JSON.
     if start[8:9] == b"{" or path.suffix == ".safetensors":
         from safetensors.torch import load_file
 
-        return _state_dict(path, load_file(path))
+        return load_file(path)
     zipped = zipfile.is_zipfile(path)
     if zipped:
         _check_unpacked_size(path)
     if is_archive(path):
         from .torchscript import read_archive
 
-        return _state_dict(path, read_archive(path))
+        return read_archive(path)
     if not start.startswith((b"PK", b"\x80")):
         raise ValueError(
             f"{path} is no file of weights; expected safetensors, what torch.save writes, or a TorchScript archive"
@@ -58,9 +69,13 @@ def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
                 raise ValueError(
                     f"{path} is damaged, as the checksum of {name} tells; fetch or copy it again"
                 )
-    with torch.serialization.safe_globals(_numpy_numbers()):
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
-    return _state_dict(path, content)
+    try:
+        with torch.serialization.safe_globals(_numpy_numbers()):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+    except pickle.UnpicklingError as error:  # which advises to let the file run what it asks for
+        raise ValueError(
+            f"{path} is damaged, or asks to run what weights have no use for; it was not run"
+        ) from error
 
 
 def _numpy_numbers() -> list[Any]:
