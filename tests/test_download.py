@@ -161,8 +161,9 @@ def test_a_server_that_stays_bad_is_given_up_with_what_came(server, tmp_path):
 def test_no_network(server, tmp_path):
     server.shutdown()
     server.socket.close()
-    with pytest.raises(httpx.ConnectError):
+    with pytest.raises(httpx.ConnectError) as failed:
         fetch(server)
+    assert server.url in failed.value.__notes__[0]
     assert kept(tmp_path) == []
 
 

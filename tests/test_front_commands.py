@@ -1,6 +1,7 @@
 """`maquette toybox` and `maquette train` reach what they promise, and refuse in one sentence."""
 
 import pytest
+import torch
 from maquette.__main__ import main
 from PIL import Image
 
@@ -49,6 +50,15 @@ def test_bad_arguments_are_one_sentence_and_no_file(run, tmp_path, line, message
     assert (code, out) == (2, "")
     assert message in err and err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_of_a_library_says_which_file_it_is_about(run, tmp_path):
+    torch.save({"a": torch.ones(9)}, tmp_path / "w.pt")
+    whole = (tmp_path / "w.pt").read_bytes()
+    (tmp_path / "w.pt").write_bytes(whole[: len(whole) // 2])
+    code, out, err = run("convert w.pt --out m")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.endswith("(while reading w.pt: if it is damaged, fetch or copy it again)\n")
 
 
 def test_help_shows_defaults_and_debug(run, monkeypatch):

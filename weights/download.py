@@ -115,8 +115,9 @@ def _download(url: str, partial: Path, sha256: str | None, progress: bool) -> No
                         file.write(chunk)
                         bar.update(len(chunk))
             return
-        except (httpx.NetworkError, httpx.TimeoutException, httpx.RemoteProtocolError):
+        except (httpx.NetworkError, httpx.TimeoutException, httpx.RemoteProtocolError) as error:
             if tries == TRIES:
+                error.add_note(f"while fetching {url}: try again; what came so far is kept")
                 raise
             time.sleep(PAUSE)
 
