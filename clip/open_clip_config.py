@@ -112,8 +112,9 @@ class OpenClipConfig:
             )
 
     def _quick_gelu(self) -> bool:
-        """As the architecture says; OpenAI's weights are always computed as OpenAI does."""
-        return bool(self.model.get("quick_gelu") or self.name.endswith("/openai"))
+        """As the architecture says; the table's weights of OpenAI are always computed as OpenAI does."""
+        of_openai = self.name.endswith("/openai") and self.prepared.get("quick_gelu")
+        return bool(self.model.get("quick_gelu") or of_openai)
 
     def _clip(self) -> bool:
         return not self._others(TOWERS, TOWERS)

@@ -62,10 +62,10 @@ def pictures_in(folder: str | os.PathLike) -> list[Path]:
 
 
 def open_source(source: Source) -> Image:
-    """The picture as RGB. Raises what `open_picture` raises."""
-    from .preprocess import open_picture
+    """The picture, in its own mode. Raises what `open_upright` raises."""
+    from .preprocess import open_upright
 
-    return open_picture(source.read() if isinstance(source, TarPicture) else source)
+    return open_upright(source.read() if isinstance(source, TarPicture) else source)
 
 
 @dataclass

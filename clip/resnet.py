@@ -44,16 +44,19 @@ class Bottleneck(nn.Module):
 
 
 class AttentionPool2d(nn.Module):
-    """A feature map [N, C, H, W] -> [N, embed_dim] by one query, its mean, over all its positions."""
+    """A feature map [N, embed_dim, H, W] -> [N, output_dim] by one query, its mean, over all its positions.
 
-    def __init__(self, side: int, width: int, heads: int, embed_dim: int):
+    The arguments are the original's, `spacial_dim` included.
+    """
+
+    def __init__(self, spacial_dim: int, embed_dim: int, num_heads: int, output_dim: int | None = None):
         super().__init__()
-        self.num_heads = heads
-        self.positional_embedding = nn.Parameter(torch.randn(side**2 + 1, width) * width**-0.5)
-        self.k_proj = nn.Linear(width, width)
-        self.q_proj = nn.Linear(width, width)
-        self.v_proj = nn.Linear(width, width)
-        self.c_proj = nn.Linear(width, embed_dim)
+        self.num_heads = num_heads
+        self.positional_embedding = nn.Parameter(torch.randn(spacial_dim**2 + 1, embed_dim) * embed_dim**-0.5)
+        self.k_proj = nn.Linear(embed_dim, embed_dim)
+        self.q_proj = nn.Linear(embed_dim, embed_dim)
+        self.v_proj = nn.Linear(embed_dim, embed_dim)
+        self.c_proj = nn.Linear(embed_dim, output_dim or embed_dim)
 
     def forward(self, x: Tensor) -> Tensor:
         x = rearrange(x, "n c h w -> n (h w) c")

@@ -55,18 +55,20 @@ def clip_of_towers(
 
 
 def clip_of_folder(folder: Path) -> ClipEncoder:
-    """The encoder of a whole CLIPModel that transformers saved: config.json, weights, preprocessor_config.json.
+    """The encoder of a whole CLIPModel of transformers' kind: its config, one file of weights, its processor's config.
 
-    Raises ValueError for another kind of model, and FileNotFoundError if there are no weights.
+    Raises ValueError for another kind of model, or one or pictures that `ClipEncoder` would compute otherwise, and
+    FileNotFoundError if there are no weights.
     """
     said = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     if said.get("model_type") != "clip" or "text_config" not in said or "vision_config" not in said:
         raise ValueError(
             f"{folder} holds a model of transformers of the kind {said.get('model_type')!r}; only CLIPModel is read"
         )
-    weights = read_weights(
-        next((path for name in WEIGHTS if (path := folder / name).is_file()), folder / WEIGHTS[0])
-    )
+    found = [path for name in WEIGHTS if (path := folder / name).is_file()]
+    if not found and list(folder.glob("*.index.json")):
+        raise ValueError(f"the weights in {folder} lie in several files; save them again in one")
+    weights = read_weights(found[0] if found else folder / WEIGHTS[0])
     text = {key: value for key, value in weights.items() if key.startswith("text_")}
     image = {key: value for key, value in weights.items() if key.startswith("vis")}
     named = {**_named(text), **{f"visual.{key}": value for key, value in _named(image).items()}}
@@ -74,28 +76,49 @@ def clip_of_folder(folder: Path) -> ClipEncoder:
     # Old files say only what differs from the published ViT-B/32, and some say nothing of it but beside.
     vision = {"hidden_size": 768, "num_attention_heads": 12, **said["vision_config"]}
     config = _text_config({"num_attention_heads": 8, **said["text_config"]})
+    config["text_activation"] = config["activation"]
+    config["activation"] = _activation(vision)
     config["vision_head_width"] = vision["hidden_size"] // vision["num_attention_heads"]
-    return ClipEncoder.from_original(named, {**config, **_pictures(folder / "preprocessor_config.json")})
+    for tower in (vision, said["text_config"]):
+        if tower.get("layer_norm_eps", 1e-5) != 1e-5:
+            raise ValueError(f"{folder} has layer_norm_eps {tower['layer_norm_eps']}; only 1e-05 is computed")
+    encoder = ClipEncoder.from_original(named, config)
+    return ClipEncoder.from_original(
+        named, {**config, **_pictures(folder, encoder.config["image_resolution"])}
+    )
 
 
 def _text_config(said: Mapping[str, Any]) -> dict[str, Any]:
-    activation = said.get("hidden_act", "quick_gelu")
-    return {
-        "transformer_heads": said["num_attention_heads"],
-        "activation": {"gelu_pytorch_tanh": "gelu_tanh"}.get(activation, activation),
-    }
+    return {"transformer_heads": said["num_attention_heads"], "activation": _activation(said)}
 
 
-def _pictures(path: Path) -> dict[str, Any]:
-    """How pictures are prepared; what is not said is as in OpenAI's models, whose the class is."""
-    said = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    size = said.get("size", {})
-    found = {name: said[name] for name in ("image_mean", "image_std") if name in said}
-    if "resample" in said:
-        found["interpolation"] = {2: "bilinear", 3: "bicubic"}.get(said["resample"], said["resample"])
-    if isinstance(size, dict) and "height" in size:
-        found["resize_mode"] = "squash"
-    return found
+def _activation(said: Mapping[str, Any]) -> str:
+    activation = str(said.get("hidden_act", "quick_gelu"))
+    return "gelu_tanh" if activation == "gelu_pytorch_tanh" else activation
+
+
+def _pictures(folder: Path, side: int) -> dict[str, Any]:
+    """How pictures are prepared; what is not said is as in OpenAI's models, whose the class is.
+
+    Raises ValueError where it would be otherwise than `Preprocess` does it.
+    """
+    files = (folder / name for name in ("preprocessor_config.json", "processor_config.json"))
+    content = next((json.loads(path.read_text(encoding="utf-8")) for path in files if path.is_file()), {})
+    said = content.get("image_processor", content)
+    size, crop = said.get("size") or side, said.get("crop_size") or side
+    squash = size == {"height": side, "width": side}
+    cropped = crop in (side, {"height": side, "width": side}) and said.get("do_center_crop") is not False
+    steps = [said.get(f"do_{step}") is not False for step in ("resize", "rescale", "normalize")]
+    resample = 3 if said.get("resample") is None else said["resample"]
+    whole = squash or (size in (side, {"shortest_edge": side}) and cropped)
+    if not (whole and all(steps) and resample in (2, 3)):
+        raise ValueError(
+            f"{folder} prepares pictures in a way that is not supported; expected resizing to {side} px, bicubic or "
+            "bilinear, the middle square, and normalising"
+        )
+    found = {name: said[name] for name in ("image_mean", "image_std") if said.get(name) is not None}
+    found |= {"interpolation": "bilinear" if resample == 2 else "bicubic"}
+    return found | ({"resize_mode": "squash"} if squash else {})
 
 
 def tokenizer_of_folder(folder: Path) -> ClipTokenizer:

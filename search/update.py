@@ -111,7 +111,7 @@ def _batches(
     """Files, and by digest the pictures and the reasons of broken ones, for contents that are not in `reasons` yet."""
     from PIL import UnidentifiedImageError
 
-    from ..clip.preprocess import open_picture
+    from ..clip.preprocess import open_upright
 
     files, pictures, broken = [], {}, {}
     for file in found:
@@ -124,7 +124,7 @@ def _batches(
         files.append(Row(*file, digest))
         if not any(digest in known for known in (reasons, pictures, broken)):
             try:
-                picture = open_picture(content)
+                picture = open_upright(content)
             except UnidentifiedImageError:
                 broken[digest] = "not a picture"
             except Exception as error:  # Pillow's decoders raise nearly anything on damaged files

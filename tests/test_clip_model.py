@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import GOLDENS
 from goldens.formula import formula_state_dict
-from maquette.clip import ClipEncoder, ClipModel, ClipTokenizer
+from maquette.clip import ClipEncoder, ClipModel, ClipTokenizer, Preprocess
 from maquette.layers.int16_product import Int16Product
 from PIL import Image
 from safetensors.torch import save_file
@@ -155,18 +155,29 @@ def test_only_the_default_format_goes_through_int16(monkeypatch):
 
 
 def test_a_folder_of_transformers(tmp_path):
-    from transformers import CLIPConfig, CLIPModel
+    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
 
     sizes = {"hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4, "num_hidden_layers": 2}
-    text = {**sizes, "eos_token_id": 49407, "bos_token_id": 49406}
+    text = {**sizes, "eos_token_id": 49407, "bos_token_id": 49406, "hidden_act": "gelu"}
     config = CLIPConfig(
         text_config=text, vision_config={**sizes, "image_size": 32, "patch_size": 8}, projection_dim=16
     )
     torch.manual_seed(0)
     theirs = CLIPModel(config).eval()
     theirs.save_pretrained(tmp_path)
+    side = {"height": 32, "width": 32}
+    processor = CLIPImageProcessor(
+        size={"shortest_edge": 32}, crop_size=side, image_mean=[0.5] * 3, image_std=[0.4] * 3
+    )
+    said = {**processor.to_dict(), "resample": 2}
+    (tmp_path / "processor_config.json").write_text(json.dumps({"image_processor": said}))
     ClipTokenizer.openai().save(tmp_path / "tokenizer.json")
     ours = ClipModel.from_pretrained(tmp_path, dtype=torch.float32)
+    assert (ours.encoder.config["activation"], ours.encoder.config["text_activation"]) == (
+        "quick_gelu",
+        "gelu",
+    )
+    assert ours.preprocess == Preprocess(32, (0.5,) * 3, (0.4,) * 3, "bilinear")
     picture = Image.effect_noise((40, 50), 90).convert("RGB")
     tokens = ours.tokenizer(["a red chair", "a table"])
     with torch.no_grad():
@@ -176,6 +187,26 @@ def test_a_folder_of_transformers(tmp_path):
         ours.embed_texts(["a red chair", "a table"]), found.text_embeds, rtol=0, atol=1e-5
     )
     assert ours.logit_scale == pytest.approx(theirs.logit_scale.exp().item())
+    for other in (
+        {"size": {"shortest_edge": 40}},
+        {"crop_size": {"height": 24, "width": 24}},
+        {"do_normalize": False},
+        {"do_center_crop": False},
+        {"resample": 0},
+    ):
+        (tmp_path / "preprocessor_config.json").write_text(json.dumps({**said, **other}))
+        with pytest.raises(ValueError, match="prepares pictures in a way"):
+            ClipModel.from_pretrained(tmp_path)
+    (tmp_path / "preprocessor_config.json").unlink()
+    content = json.loads((tmp_path / "config.json").read_text())
+    content["text_config"]["layer_norm_eps"] = 1e-2
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"layer_norm_eps 0\.01"):
+        ClipModel.from_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").rename(tmp_path / "model-00001-of-00002.safetensors")
+    (tmp_path / "model.safetensors.index.json").write_text("{}")
+    with pytest.raises(ValueError, match="lie in several files"):
+        ClipModel.from_pretrained(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(ValueError, match="of the kind 'bert'; only CLIPModel"):
         ClipModel.from_pretrained(tmp_path)

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from maquette.clip import ClipModel, templates
 from maquette.clip.evaluation.labelled_pictures import read_captioned, read_labelled
 from maquette.clip.picture_sources import embed_sources, open_source, pictures_in
 from maquette.commands.bars import bar_lines
 from PIL import Image
 from rich.cells import cell_len
+from tiny_models import tiny_clip
 
 
 def test_imagenets_words_are_openais():
@@ -194,3 +196,14 @@ def test_bars_keep_to_the_width_and_stand_in_line(width, unicode):
     (bar,) = {line.partition("%")[2].strip() for line in lines}
     assert set(bar) <= set("█▏▎▍▌▋▊▉" if unicode else "#")
     assert width < 40 or len(bar) >= 2
+
+
+def test_a_file_has_the_vector_of_the_picture_in_it(tmp_path):
+    """Whatever its mode: a palette is resized as such, as in open_clip."""
+    model = tiny_clip()
+    noise = Image.effect_noise((90, 70), 90).convert("RGB").rotate(30)
+    for mode in ("P", "RGBA", "L"):
+        noise.convert(mode).save(tmp_path / f"{mode}.png")
+        path = tmp_path / f"{mode}.png"
+        with Image.open(path) as picture:
+            torch.testing.assert_close(embed_sources(model, [path]).vectors, model.embed_images([picture]))

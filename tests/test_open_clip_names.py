@@ -10,6 +10,7 @@ import pytest
 import torch
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RepositoryNotFoundError
 from maquette.clip import ClipEncoder
+from maquette.clip.open_clip_config import OpenClipConfig
 from maquette.clip.open_clip_names import (
     find_open_clip,
     open_clip_config,
@@ -115,6 +116,9 @@ def test_the_activation_is_the_names_as_in_open_clip():
         "ViT-L-16-SigLIP2-512/webli": "gelu_tanh",
     }.items():
         assert open_clip_config(name).encoder()["activation"] == activation
+    # A folder may be called like OpenAI's weights and hold others.
+    table = open_clip_config("ViT-B-32/laion400m_e32")
+    assert OpenClipConfig("models/openai", table.model, {}).encoder()["activation"] == "gelu"
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,10 @@ def test_the_same_modules_keys_and_formats(kind):
         assert found == expected or model is half
     assert half.state_dict()["visual.conv1.weight"].dtype == torch.float16
     assert list(dict(half.named_buffers())) == list(dict(theirs.named_buffers()))
-    for cls in ("CLIP", "VisionTransformer", "Transformer", "ResidualAttentionBlock", "ModifiedResNet"):
+    for cls in (
+        *("CLIP", "VisionTransformer", "Transformer", "ResidualAttentionBlock", "ModifiedResNet"),
+        *("AttentionPool2d", "QuickGELU"),
+    ):
         wanted, got = (list(inspect.signature(getattr(m, cls)).parameters) for m in (THEIRS, ours_module))
         assert got == wanted
     fresh, random = ours_module.CLIP(**SIZES[kind]), THEIRS.CLIP(**SIZES[kind])

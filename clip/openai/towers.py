@@ -115,7 +115,7 @@ class VisionTransformer(nn.Module):
 
 
 class AttentionPool2d(resnet.AttentionPool2d):
-    """A feature map [N, C, H, W] -> [N, embed_dim], in the format of the map."""
+    """A feature map [N, embed_dim, H, W] -> [N, output_dim], in the format of the map."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x).type(x.dtype)
