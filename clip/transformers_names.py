@@ -82,10 +82,8 @@ def clip_of_folder(folder: Path) -> ClipEncoder:
     for tower in (vision, said["text_config"]):
         if tower.get("layer_norm_eps", 1e-5) != 1e-5:
             raise ValueError(f"{folder} has layer_norm_eps {tower['layer_norm_eps']}; only 1e-05 is computed")
-    encoder = ClipEncoder.from_original(named, config)
-    return ClipEncoder.from_original(
-        named, {**config, **_pictures(folder, encoder.config["image_resolution"])}
-    )
+    side = said["vision_config"].get("image_size", 224)
+    return ClipEncoder.from_original(named, {**config, **_pictures(folder, side)})
 
 
 def _text_config(said: Mapping[str, Any]) -> dict[str, Any]:
