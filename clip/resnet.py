@@ -13,11 +13,11 @@ class Bottleneck(nn.Module):
 
     expansion = 4
 
-    def __init__(self, inputs: int, planes: int, stride: int = 1):
+    def __init__(self, inplanes: int, planes: int, stride: int = 1):
         super().__init__()
         outputs = planes * self.expansion
         self.stride = stride
-        self.conv1 = nn.Conv2d(inputs, planes, 1, bias=False)
+        self.conv1 = nn.Conv2d(inplanes, planes, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(planes)
         self.relu1 = nn.ReLU(inplace=True)
         self.conv2 = nn.Conv2d(planes, planes, 3, padding=1, bias=False)
@@ -28,10 +28,10 @@ class Bottleneck(nn.Module):
         self.bn3 = nn.BatchNorm2d(outputs)
         self.relu3 = nn.ReLU(inplace=True)
         self.downsample = None
-        if stride > 1 or inputs != outputs:
+        if stride > 1 or inplanes != outputs:
             layers = [
                 nn.AvgPool2d(stride),
-                nn.Conv2d(inputs, outputs, 1, bias=False),
+                nn.Conv2d(inplanes, outputs, 1, bias=False),
                 nn.BatchNorm2d(outputs),
             ]
             self.downsample = nn.Sequential(OrderedDict(zip(("-1", "0", "1"), layers, strict=True)))
@@ -46,7 +46,7 @@ class Bottleneck(nn.Module):
 class AttentionPool2d(nn.Module):
     """A feature map [N, embed_dim, H, W] -> [N, output_dim] by one query, its mean, over all its positions.
 
-    The arguments are the original's, `spacial_dim` included.
+    The arguments have the original's names, `spacial_dim` included.
     """
 
     def __init__(self, spacial_dim: int, embed_dim: int, num_heads: int, output_dim: int | None = None):

@@ -45,12 +45,11 @@ def clip_of_towers(
     naming up to five weights that do not fit.
     """
     weights, said = text
-    named = {**_named(weights), "logit_scale": torch.tensor(math.log(100))}
-    config = _text_config(said)
+    named, config = {**_named(weights), "logit_scale": torch.tensor(math.log(100))}, _config(said)
     if image is not None:
-        weights, said = image
+        weights, vision = image
         named |= {f"visual.{key}": value for key, value in _named(weights).items()}
-        config["vision_head_width"] = said["hidden_size"] // said["num_attention_heads"]
+        config = _config(said, vision)
     return ClipEncoder.from_original(named, config)
 
 
@@ -74,20 +73,24 @@ def clip_of_folder(folder: Path) -> ClipEncoder:
     named = {**_named(text), **{f"visual.{key}": value for key, value in _named(image).items()}}
     named |= {key: value for key, value in weights.items() if key not in text and key not in image}
     # Old files say only what differs from the published ViT-B/32, and some say nothing of it but beside.
-    vision = {"hidden_size": 768, "num_attention_heads": 12, **said["vision_config"]}
-    config = _text_config({"num_attention_heads": 8, **said["text_config"]})
-    config["text_activation"] = config["activation"]
-    config["activation"] = _activation(vision)
-    config["vision_head_width"] = vision["hidden_size"] // vision["num_attention_heads"]
-    for tower in (vision, said["text_config"]):
-        if tower.get("layer_norm_eps", 1e-5) != 1e-5:
-            raise ValueError(f"{folder} has layer_norm_eps {tower['layer_norm_eps']}; only 1e-05 is computed")
-    side = said["vision_config"].get("image_size", 224)
-    return ClipEncoder.from_original(named, {**config, **_pictures(folder, side)})
+    vision = {"hidden_size": 768, "num_attention_heads": 12, "image_size": 224, **said["vision_config"]}
+    config = _config({"num_attention_heads": 8, **said["text_config"]}, vision)
+    return ClipEncoder.from_original(named, {**config, **_pictures(folder, vision["image_size"])})
 
 
-def _text_config(said: Mapping[str, Any]) -> dict[str, Any]:
-    return {"transformer_heads": said["num_attention_heads"], "activation": _activation(said)}
+def _config(text: Mapping[str, Any], vision: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What the shapes of two towers, or of the text's alone, do not tell of them.
+
+    Raises ValueError for one that `ClipEncoder` would compute otherwise.
+    """
+    for tower in (text, vision or {}):
+        if (eps := tower.get("layer_norm_eps", 1e-5)) != 1e-5:
+            raise ValueError(f"the model has layer_norm_eps {eps}; only 1e-05 is computed")
+    config = {"transformer_heads": text["num_attention_heads"], "text_activation": _activation(text)}
+    if vision is None:
+        return {**config, "activation": config["text_activation"]}
+    head_width = vision["hidden_size"] // vision["num_attention_heads"]
+    return {**config, "activation": _activation(vision), "vision_head_width": head_width}
 
 
 def _activation(said: Mapping[str, Any]) -> str:
@@ -104,19 +107,23 @@ def _pictures(folder: Path, side: int) -> dict[str, Any]:
     content = next((json.loads(path.read_text(encoding="utf-8")) for path in files if path.is_file()), {})
     said = content.get("image_processor", content)
     size, crop = said.get("size") or side, said.get("crop_size") or side
-    squash = size == {"height": side, "width": side}
-    cropped = crop in (side, {"height": side, "width": side}) and said.get("do_center_crop") is not False
+    square = {"height": side, "width": side}
+    crops = said.get("do_center_crop") is not False
+    fits = (
+        crop in (side, square) and size in (side, square, {"shortest_edge": side})
+        if crops
+        else size == square
+    )
     steps = [said.get(f"do_{step}") is not False for step in ("resize", "rescale", "normalize")]
     resample = 3 if said.get("resample") is None else said["resample"]
-    whole = squash or (size in (side, {"shortest_edge": side}) and cropped)
-    if not (whole and all(steps) and resample in (2, 3)):
+    if not (fits and all(steps) and resample in (2, 3)):
         raise ValueError(
             f"{folder} prepares pictures in a way that is not supported; expected resizing to {side} px, bicubic or "
             "bilinear, the middle square, and normalising"
         )
     found = {name: said[name] for name in ("image_mean", "image_std") if said.get(name) is not None}
     found |= {"interpolation": "bilinear" if resample == 2 else "bicubic"}
-    return found | ({"resize_mode": "squash"} if squash else {})
+    return found | ({"resize_mode": "squash"} if size == square else {})
 
 
 def tokenizer_of_folder(folder: Path) -> ClipTokenizer:

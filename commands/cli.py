@@ -55,8 +55,8 @@ def run(arguments: list[str]) -> int:
         # Errors of usage have a text for people; where their class lives differs between versions of typer.
         message = getattr(error, "format_message", None)
         said = message() if message else str(error) or type(error).__name__
-        notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
-        typer.echo(f"maquette: {' '.join(said.split())}{notes}", err=True)
+        said += "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
+        typer.echo(f"maquette: {' '.join(said.split())}", err=True)
         return 2
     return code if isinstance(code, int) else 0
 

@@ -57,13 +57,13 @@ class VectorTable:
         self._database = sqlite3.connect(path, check_same_thread=False)
         self._held: tuple[tuple[int, int], list[bytes], np.ndarray] | None = None
         try:
-            self._check(about)
+            self._open(about)
         except sqlite3.DatabaseError as error:
             error.add_note(f"in {path}: if it is damaged, delete it and make it again")
             raise
 
-    def _check(self, about: About | None) -> None:
-        """Whether the file is an index of ours; an empty one becomes one."""
+    def _open(self, about: About | None) -> None:
+        """Make an empty file an index. Raises ValueError for a file that is none of ours, or damaged."""
         empty = not self._one("SELECT count(*) FROM sqlite_master")
         if empty and about is not None:
             with self._database:

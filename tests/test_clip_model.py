@@ -197,6 +197,9 @@ def test_a_folder_of_transformers(tmp_path):
         (tmp_path / "preprocessor_config.json").write_text(json.dumps({**said, **other}))
         with pytest.raises(ValueError, match="prepares pictures in a way"):
             ClipModel.from_pretrained(tmp_path)
+    squashed = {**said, "size": side, "do_center_crop": False}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(squashed))
+    assert ClipModel.from_pretrained(tmp_path).preprocess.resize_mode == "squash"
     (tmp_path / "preprocessor_config.json").unlink()
     content = json.loads((tmp_path / "config.json").read_text())
     content["text_config"]["layer_norm_eps"] = 1e-2

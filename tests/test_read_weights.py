@@ -145,8 +145,9 @@ def test_hostile_files_do_not_run(archive, tmp_path, kind):
         code = f"import os; os.mkdir({str(mark)!r})".encode()
         asked = b"\x80\x02c__builtin__\nexec\nX" + len(code).to_bytes(4, "little") + code + b"\x85R."
         rewritten(archive, path, {"data.pkl": asked})
-    with pytest.raises(ValueError, match="it was not run"):
+    with pytest.raises(ValueError, match="it was not run") as refused:
         read_weights(path)
+    assert str(path) in " ".join([str(refused.value), *getattr(refused.value, "__notes__", [])])
     assert not mark.exists()
 
 

@@ -35,10 +35,9 @@ def read_weights(path: str | os.PathLike) -> dict[str, Tensor]:
         raise FileNotFoundError(f"there is no file {path}; give the path of a file of weights")
     try:
         return _state_dict(path, _content(path))
-    except ValueError:
-        raise
     except Exception as error:
-        error.add_note(f"while reading {path}: if it is damaged, fetch or copy it again")
+        if not str(error).startswith(f"{path} "):  # as our own sentences do
+            error.add_note(f"while reading {path}: if it is damaged, fetch or copy it again")
         raise
 
 
