@@ -44,7 +44,7 @@ def blend(
     pipe = load_unclip(model)
     from ..pipelines.latent_edits import blend as blend_pictures
 
-    name = free_name(f"{first.stem} to {last.stem}", Path.cwd()).with_suffix(".gif")
+    name = free_name(f"{first.stem} to {last.stem}", Path.cwd(), ".gif")
     made = blend_pictures(
         pipe, *pictures, steps, num_inference_steps=sampling_steps, guidance_scale=guidance, seed=seed
     )

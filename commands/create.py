@@ -36,7 +36,7 @@ def create(
     preset: Annotated[
         str | None,
         typer.Option(
-            help=f"How to sample: {', '.join(name for each in FAMILIES for name in PRESETS[each])}.",
+            help=f"How to sample: {'; '.join(f'{each}: ' + ', '.join(PRESETS[each]) for each in FAMILIES)}.",
             show_default="as the model says",
         ),
     ] = None,

@@ -32,7 +32,9 @@ def inpaint(
     seed: Annotated[int, typer.Option(help="Picture i is the one of seed + i.")] = 0,
     preset: Annotated[
         str | None,
-        typer.Option(help=f"How to sample: {', '.join(PRESETS['glide'])}.", show_default="as the model says"),
+        typer.Option(
+            help=f"How to sample: {', '.join(PRESETS['glide-inpaint'])}.", show_default="as the model says"
+        ),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Sampling steps.", show_default="the model's")] = None,
     guidance: Annotated[
@@ -47,7 +49,7 @@ def inpaint(
     """Paint a part of a photo as your words say, all else stays as it is, and print where the pictures are."""
     prompt = prompt.encode("utf-8", "replace").decode()
     check_request(prompt, count, steps, guidance, seed)
-    check_preset(preset, "glide")
+    check_preset(preset, "glide-inpaint")
     check_output(output or Path.cwd() / "picture.png")
     where = _where(photo, mask, box, expand)
     with cleaning_up_on_interrupt():
@@ -59,6 +61,8 @@ def inpaint(
 
     pipe = pipeline("inpainting", model)
     target = output or free_name(prompt, Path.cwd())
+    if target.suffix.lower() in (".jpg", ".jpeg"):
+        typer.echo("hint: a JPEG changes all pixels a little; .png and .webp keep the photo's own", err=True)
     said = {"photo": photo.name, "mask": mask and mask.name, "box": box, "expand": expand}
     said = {name: str(value) for name, value in said.items() if value}
     made = pipe(

@@ -110,7 +110,7 @@ def shape(
     from ..point_e.mesh import check_triangles
 
     name = Path(what).stem if by_photo or by_cloud else what
-    target = output or free_name(name, Path.cwd()).with_suffix(".glb")
+    target = output or free_name(name, Path.cwd(), ".glb")
     mesh, drawn = needs_mesh(target), target.suffix.lower() in (".html", ".gif", ".png")
     if (smooth or triangles is not None) and not (mesh or drawn):
         raise ValueError(

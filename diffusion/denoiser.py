@@ -77,12 +77,15 @@ def scale_between(
 ) -> Callable[[int], float]:
     """A scale for `guided`: `guidance_scale` at noise levels from `low` to `high`, and 1, which is none, elsewhere.
 
+    One below 1, which leans away from what is told, holds at all levels.
+
     A level is the noise's deviation in units of the picture's own, sigma = sqrt((1 - alpha_bar) / alpha_bar).
     Source: Kynkäänniemi et al. 2024, section 3: guidance harms at high noise and costs for nothing at low noise.
     """
     table = torch.as_tensor(alphas_cumprod)
     sigmas = ((1 - table) / table).sqrt()
-    return lambda timestep: guidance_scale if low <= sigmas[timestep] <= high else 1.0
+    outside = min(1.0, guidance_scale)
+    return lambda timestep: guidance_scale if low <= sigmas[timestep] <= high else outside
 
 
 def clip_guided(

@@ -1,43 +1,66 @@
-"""Pictures of your own, each `NAME.jpg` (.png, .webp) with its caption in `NAME.txt`, teach GLIDE their look.
+"""Pictures of your own, each `NAME.jpg` (.png, .webp, …) with its caption in `NAME.txt`, teach GLIDE their look.
 
     python examples/fine_tune_glide.py pictures/ --out runs/mine
     maquette create "a red mug" --model runs/mine/model
 
-Adapters are trained beside the model's own weights and merged into them at the end. `before_after.png` in the folder of
-the run shows the first captions drawn by the model as it was and as it is then. Fifty pictures take some minutes.
+Folders in the folder are looked through too. Adapters are trained beside the model's own weights and merged into them
+at the end. `before_after.png` in the folder of the run shows the first captions drawn by the model as it was and as it
+is then. Fifty pictures take some minutes. After Ctrl-C the same command with --resume goes on.
 """
 
 import argparse
+import io
+import sys
 import tarfile
 import tempfile
 from pathlib import Path
 
 from maquette import pipeline
+from maquette.clip import open_picture
 from maquette.diffusion.training.stage import GlideStage
 from maquette.toybox.sheet import contact_sheet
 from maquette.training import TrainConfig, fit
+from maquette.training.shards import add_sample
 
-PICTURES = (".jpg", ".jpeg", ".png", ".webp")
+PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+AS_THEY_ARE = (".jpg", ".jpeg", ".png", ".webp")
 
 
-def with_captions(folder):
-    """[(picture, its caption's file)] in a folder; those without a caption are named and left out."""
-    pictures = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES)
-    for path in pictures:
-        if not path.with_suffix(".txt").is_file():
-            print(f"{path} has no caption, {path.with_suffix('.txt').name}; it is left out")
-    found = [(path, path.with_suffix(".txt")) for path in pictures if path.with_suffix(".txt").is_file()]
+def with_captions(folder, side):
+    """[(picture as a shard keeps it, its caption)] of a folder; what cannot be learned from is named and left out."""
+    found = []
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in PICTURES and not path.name.startswith("."):
+            try:
+                found.append((kept(path, side), caption_of(path)))
+            except (OSError, ValueError) as error:
+                print(f"left out {path}: {error}", file=sys.stderr)
     if not found:
         raise SystemExit(f"{folder} holds no pictures with captions; put NAME.txt beside each NAME.jpg")
     return found
 
 
-def write_shard(pairs, path):
-    """A webdataset shard: a tar in which files of one number belong together."""
-    with tarfile.open(path, "w") as tar:
-        for number, files in enumerate(pairs):
-            for file in files:
-                tar.add(file, f"{number:06d}{file.suffix.lower()}")
+def caption_of(path):
+    place = next((place for end in (".txt", ".TXT") if (place := path.with_suffix(end)).is_file()), None)
+    if place is None:
+        raise ValueError(f"it has no caption, {path.with_suffix('.txt').name}")
+    if not (caption := place.read_text(encoding="utf-8-sig").strip()):
+        raise ValueError(f"its caption, {place.name}, is empty")
+    return caption
+
+
+def kept(path, side):
+    picture = open_picture(path)
+    if min(picture.size) < side:
+        raise ValueError(
+            f"it has {picture.width}×{picture.height} pixels, and {side}×{side} are learned from"
+        )
+    suffix = path.suffix.lower()
+    if suffix in AS_THEY_ARE:
+        return {suffix[1:]: path.read_bytes()}
+    content = io.BytesIO()
+    picture.save(content, "png")
+    return {"png": content.getvalue()}
 
 
 def main():
@@ -48,9 +71,11 @@ def main():
     parser.add_argument("--epochs", type=int, default=10, help="how often each picture is seen")
     parser.add_argument("--rank", type=int, default=16, help="of the adapters")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--resume", action="store_true", help="go on where Ctrl-C stopped it")
     options = parser.parse_args()
 
-    pairs = with_captions(options.folder)
+    before = pipeline("text-to-image", options.model)
+    pairs = with_captions(options.folder, before.unet.config["image_size"])
     batch = min(2, len(pairs))
     recipe = TrainConfig(
         steps=max(1, options.epochs * len(pairs) // batch),
@@ -71,15 +96,18 @@ def main():
     )
     with tempfile.TemporaryDirectory() as place:
         shard = Path(place) / "pictures.tar"
-        write_shard(pairs, shard)
-        model = fit(GlideStage(recipe), recipe, str(shard), options.out)
+        with tarfile.open(shard, "w") as tar:
+            for number, (picture, caption) in enumerate(pairs):
+                add_sample(tar, f"{number:06d}", {**picture, "txt": caption.encode()})
+        try:
+            model = fit(GlideStage(recipe), recipe, str(shard), options.out, options.resume)
+        except KeyboardInterrupt as stop:
+            print(stop, file=sys.stderr)
+            raise SystemExit(130) from None
 
-    captions = [caption.read_text(encoding="utf-8").strip() for _, caption in pairs[:8]]
-    drawn = [
-        picture
-        for name in (options.model, model)
-        for picture in pipeline("text-to-image", name)(captions, seed=0).images
-    ]
+    captions = [caption for _, caption in pairs[:8]]
+    after = pipeline("text-to-image", model)
+    drawn = [picture for pipe in (before, after) for picture in pipe(captions, seed=0).images]
     sheet = options.out / "before_after.png"
     contact_sheet(drawn, columns=len(captions), labels=captions * 2).save(sheet)
     print(f"{model}: the model\n{sheet}: above before, below after")

@@ -87,7 +87,15 @@ class Pipeline(DiffusionPipeline):
     """
 
     task: ClassVar[str]
-    parts: ClassVar[Mapping[str, tuple[Any, ...]]]
+    parts: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # Arguments with a default are components for diffusers, which moves them, only if they are named here.
+        arguments = signature(cls).parameters
+        cls._optional_components = [
+            name for name in cls.parts if name in arguments and arguments[name].default is None
+        ]
 
     def __init__(self, arguments: Mapping[str, Any]):
         """arguments: of the subclass's constructor, by name; other names are passed over, so `locals()` will do."""

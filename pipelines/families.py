@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from ..weights.model_folder import read_index
-from ..weights.table import known_models, nearest
+from ..weights.table import known_models, nearest, unclip_task
 from .convert import ready_model
 
 FAMILIES = ("glide", "unclip")
@@ -24,11 +24,6 @@ def unclip_names() -> set[str]:
     """The names of the table that have an unCLIP."""
     of_the_hub = {name for name, entry in known_models().items() if "repository" in entry}
     return of_the_hub | known_models("image-variation").keys()
-
-
-def unclip_task(model: str | os.PathLike) -> str:
-    """The task under which a text-to-image unCLIP is found: a model that has a GLIDE too has it with its variations."""
-    return "image-variation" if os.fspath(model) in known_models("image-variation") else "text-to-image"
 
 
 def check_family(via: str | None) -> None:

@@ -154,7 +154,8 @@ class GlideStages(Pipeline):
         passes that each enlarge as many times as the network was trained for, or less, in tiles of its size. For no
         more pixels than x has there is nothing to draw. known: as for `draw_base`.
         """
-        text = self._encode(self.upsampler, request.prompts) if self._sides(size) else None
+        prompts = request.prompts if request.guidance_scale else [""] * len(request)
+        text = self._encode(self.upsampler, prompts) if self._sides(size) else None
         for side in self._sides(size):
             low_res = in_8_bits(_resized(x, side // self._times))
             pixels = self._pixels(known, side, len(request))

@@ -64,7 +64,7 @@ class GlideInpaintPipeline(GlideStages):
         photo = mask_photo(image, mask, box, expand)
         request = self.request(
             prompt, num_images_per_prompt, num_inference_steps, guidance_scale, seed, generator,
-            own=with_preset(self.config, preset), asked={"preset": preset},
+            own=with_preset(self.config, preset, "glide-inpaint"), asked={"preset": preset},
         )  # fmt: skip
         side = self.image_size
         square = cut_square(photo, side)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from ..unclip.latents import in_dimensions, principal_axes, slerp, towards
 from .base import PictureOutput
-from .request import check_frames, check_numbers, check_share, check_texts
+from .request import PromptWarning, check_frames, check_numbers, check_share, check_texts
 from .variation import UnCLIPVariationPipeline
 
 STRENGTH = 0.4
@@ -57,16 +58,18 @@ def edit(
     """A picture drawn again with the difference of two texts, such as "a red car" and "a blue car", in its embedding.
 
     strength: how far its embedding turns to that difference, from 0, the picture drawn again, to 1; 0.25 to 0.5 is
-    usual. Raises ValueError for a strength outside and texts that are empty or the same.
+    usual. Raises ValueError for a strength outside and texts that are empty or read the same; warns with PromptWarning
+    of one that is cut off.
     Source: unCLIP, section 3.3, with the noise that DDIM inversion finds.
     """
     check_share(strength, "the strength")
     check_texts(before, after)
     check_numbers(1, 1, num_inference_steps, guidance_scale, seed)
-    embedding = pipe.embed(image)
-    noise = pipe.invert(image, embedding, num_inference_steps)
-    words = pipe.read([before, after]).vector.float()
+    for sentence in pipe.truncations([before, after]):
+        warnings.warn(sentence, PromptWarning, stacklevel=2)
+    embedding, words = pipe.embed(image), pipe.read([before, after]).vector.float()
     turned = towards(embedding[0], words[0], words[1], strength)[None]
+    noise = pipe.invert(image, embedding, num_inference_steps)
     settings = [{"before": before, "after": after, "strength": str(strength)}]
     return _drawn(pipe, turned, noise, settings, seed, num_inference_steps, guidance_scale)
 

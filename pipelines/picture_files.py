@@ -46,8 +46,8 @@ def check_output(path: Path, suffixes: Sequence[str] = SUFFIXES) -> None:
         ) from None
 
 
-def free_name(prompt: str, folder: Path) -> Path:
-    """A new PNG in `folder` called after the prompt, numbered from 2 on if there are such pictures already."""
+def free_name(prompt: str, folder: Path, suffix: str = ".png") -> Path:
+    """A new file in `folder` called after the prompt, numbered from 2 on if there are such files already."""
     words = re.findall(r"\w+", prompt.lower())
     stem = ""
     for word in words:
@@ -56,11 +56,12 @@ def free_name(prompt: str, folder: Path) -> Path:
         stem = longer
     stem = stem or (words[0][:40] if words else "picture")
     taken = {name.lower() for name in os.listdir(folder)}
+    taken = {name.removesuffix(suffix) for name in taken if name.endswith(suffix)}
     number, name = 1, stem
-    while any(other.startswith((f"{name}.", f"{name}-seed")) for other in taken):
+    while any(other == name or other.startswith(f"{name}-seed") for other in taken):
         number += 1
         name = f"{stem}-{number}"
-    return folder / f"{name}.png"
+    return folder / f"{name}{suffix}"
 
 
 def named_by_seed(target: Path, settings: Mapping[str, str]) -> Path:
@@ -124,6 +125,8 @@ def _encoded(picture: Image, suffix: str, settings: Mapping[str, str]) -> bytes:
     content = io.BytesIO()
     if suffix == ".png":
         picture.save(content, "png", pnginfo=_text(settings))
+    elif suffix == ".webp":
+        picture.save(content, "webp", lossless=True)
     else:
-        picture.save(content, {".webp": "webp"}.get(suffix, "jpeg"), quality=95)
+        picture.save(content, "jpeg", quality=95)
     return content.getvalue()

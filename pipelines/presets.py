@@ -34,20 +34,23 @@ _POINT_E = {
     "upsampler_churn": 0.0,
     "upsampler_guidance_scale": 1.0,
 }
+_GLIDE = {
+    "sampler": "ddpm",
+    "num_inference_steps": 100,
+    "guidance_scale": 3.0,
+    "guidance_interval": None,
+    "dynamic_threshold": None,
+    "upsampler_sampler": "ddim",
+    "upsampler_steps": "fast27",
+    "upsampler_strength": 1.0,
+}
 # original: as the notebooks of openai/glide-text2im and openai/point-e sample. default, fast: as kakaobrain/karlo does;
-# of Point-E as its pipeline does unless a model says otherwise.
+# of GLIDE as the model's settings say, of Point-E as its pipeline does unless a model says otherwise.
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
-    "glide": {
-        "original": {
-            "sampler": "ddpm",
-            "num_inference_steps": 100,
-            "guidance_scale": 3.0,
-            "guidance_interval": None,
-            "dynamic_threshold": None,
-            "upsampler_sampler": "ddim",
-            "upsampler_steps": "fast27",
-            "upsampler_strength": 1.0,
-        },
+    "glide": {"default": {}, "original": _GLIDE},
+    "glide-inpaint": {
+        "default": {},
+        "original": {**_GLIDE, "guidance_scale": 5.0, "upsampler_sampler": "ddpm"},
     },
     "point-e": {
         "default": _POINT_E,
@@ -72,7 +75,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
 def check_preset(name: str | None, family: str | None = None) -> None:
     """Raises ValueError unless it is None or the name of a preset.
 
-    family: "glide", "unclip" or "point-e"; None: of pictures, whichever way they are drawn.
+    family: of PRESETS; None: of pictures drawn of words, whichever way.
     """
     families = ("glide", "unclip") if family is None else (family,)
     known = list(dict.fromkeys(preset for each in families for preset in PRESETS[each]))

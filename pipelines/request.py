@@ -50,7 +50,7 @@ def check_numbers(
     if steps is not None:
         _check_whole(steps, "the number of steps", 1, 1000)
     if guidance_scale is not None:
-        _check_guidance(guidance_scale, "the guidance scale", "3.0")
+        check_guidance(guidance_scale, "the guidance scale", "3.0")
     if seed is not None:
         _check_whole(seed, "the seed", 0, MAX_SEED - things * count + 1)
 
@@ -81,7 +81,7 @@ def check_drawing(
                 "a strength says how much of a photo is drawn anew, and there is no photo; give one"
             )
     if clip_guidance_scale is not None:
-        _check_guidance(clip_guidance_scale, "the CLIP guidance scale", "1.0")
+        check_guidance(clip_guidance_scale, "the CLIP guidance scale", "1.0")
 
 
 def check_strength(value: Any) -> None:
@@ -111,7 +111,7 @@ def check_share(value: Any, what: str) -> None:
         raise ValueError(f"{what} must be from 0, the photo as it is, to 1, not {value!r}")
 
 
-def _check_guidance(value: Any, what: str, such_as: str) -> None:
+def check_guidance(value: Any, what: str, such_as: str) -> None:
     if not _is_finite(value) or abs(value) > MAX_GUIDANCE:
         raise ValueError(
             f"{what} must be a number from -{MAX_GUIDANCE} to {MAX_GUIDANCE} such as {such_as}, not {value!r}"

@@ -23,10 +23,11 @@ from ..unclip.denoisers import prior_denoiser
 from ..unclip.large_upsampler import LargeUpsampler
 from ..unclip.prior import DiffusionPrior
 from ..unclip.upsampler import UnCLIPUpsampler
+from ..weights.table import unclip_task
 from .base import Callback, OnStageStep, PictureOutput, Request, check_picture_type
 from .convert import ready_model
-from .families import unclip_task
 from .presets import with_preset
+from .request import check_guidance
 from .unclip_stages import FAMILY, UnCLIPStages, check_width
 
 
@@ -82,6 +83,10 @@ class UnCLIPPipeline(UnCLIPStages):
         """As other pipelines; of a model that has a GLIDE as well, such as mini, its unCLIP."""
         return ready_model(model, unclip_task(model))
 
+    @property
+    def context_length(self) -> int:
+        return min(self.prior.config["text_ctx"], super().context_length)
+
     @torch.no_grad()
     def __call__(
         self,
@@ -108,6 +113,7 @@ class UnCLIPPipeline(UnCLIPStages):
         check_picture_type(output_type)
         own = with_preset(self.config, preset, FAMILY)
         if prior_guidance_scale is not None:
+            check_guidance(prior_guidance_scale, "the prior's guidance scale", "4.0")
             own["prior_guidance_scale"] = prior_guidance_scale
         request = self.request(
             prompt, num_images_per_prompt, num_inference_steps, guidance_scale, seed, generator,

@@ -86,7 +86,7 @@ class UnCLIPStages(Pipeline):
 
     def read(self, texts: Sequence[str], length: int | None = None) -> TextConditions:
         """What a network is told of each text, of so many tokens; None: as the decoder reads."""
-        return read_texts(self.clip, self.tokenizer, texts, length or self.context_length)
+        return read_texts(self.clip, self.tokenizer, texts, length or self.decoder.config["text_ctx"])
 
     def decoding(
         self, embedding: Tensor, prompts: Sequence[str], scale: Scale, scheduler: RespacedScheduler

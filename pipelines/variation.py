@@ -16,7 +16,7 @@ from ..unclip.decoder import UnCLIPDecoder
 from ..unclip.large_upsampler import LargeUpsampler
 from ..unclip.latents import ddim_inversion
 from ..unclip.upsampler import UnCLIPUpsampler
-from .base import Callback, OnStageStep, PictureOutput, Request, check_picture_type
+from .base import BATCH, Callback, OnStageStep, PictureOutput, Request, check_picture_type
 from .presets import with_preset
 from .request import check_strength
 from .unclip_stages import FAMILY, UnCLIPStages
@@ -88,8 +88,10 @@ class UnCLIPVariationPipeline(UnCLIPStages):
         embedding = self.embed(image)
         things, side = len(embedding), self.decoder.config["image_size"]
         given, asked = {"embedding": embedding}, {"preset": preset}
-        if noise is None and own["strength"] < 1 and not isinstance(image, Tensor):
-            given["photo"], asked["strength"] = self._small(image), own["strength"]
+        if noise is None and not isinstance(image, Tensor):
+            asked["strength"] = own["strength"]
+            if own["strength"] < 1:
+                given["photo"] = self._small(image)
         request = self.request(
             None, num_images_per_prompt, num_inference_steps, guidance_scale, seed, generator,
             own=own, asked=asked, things=things,
@@ -129,8 +131,12 @@ class UnCLIPVariationPipeline(UnCLIPStages):
         if not pictures:
             raise ValueError("there is no picture to vary; give one")
         preprocess = Preprocess.from_config(self.clip.config)
-        pixels = torch.stack([preprocess(picture) for picture in pictures]).to(self.device)
-        return self.clip.encode_image(pixels, with_grid=False).vector
+        vectors = []
+        for first in range(0, len(pictures), BATCH):
+            some = [preprocess(picture) for picture in pictures[first : first + BATCH]]
+            pixels = torch.stack(some).to(self.device)
+            vectors.append(self.clip.encode_image(pixels, with_grid=False).vector)
+        return torch.cat(vectors)
 
     @torch.no_grad()
     def invert(
@@ -139,12 +145,19 @@ class UnCLIPVariationPipeline(UnCLIPStages):
         """The noise [N, 3, h, h] from which the decoder draws pictures again that have these embeddings [N, D], nearly.
 
         image: PIL; their middle squares. num_inference_steps: as many as will lead back; None: the model's own.
+        Raises ValueError for embeddings as `embed`, and for another number of them than of pictures.
         """
         steps = num_inference_steps or self.config["num_inference_steps"]
         scheduler = self.scheduler({"sampler": "ddim", "num_inference_steps": steps})
-        x = self._small(image)
+        x, embedding = self._small(image), self.embed(embedding)
+        if len(x) != len(embedding):
+            raise ValueError(f"there are {len(x)} pictures and {len(embedding)} embeddings; give one of each")
         # Without guidance, under which the way back would not be the way here.
-        return ddim_inversion(self.decoding(embedding, [""] * len(x), 1.0, scheduler), scheduler, x)
+        denoise = self.decoding(embedding, [""] * len(x), 1.0, scheduler)
+        with self.progress_bar(total=steps) as bar:  # pyright: ignore[reportCallIssue]
+            bar.unit = "step"
+            bar.set_description("finding the noise")
+            return ddim_inversion(denoise, scheduler, x, bar.update)
 
     def _small(self, image: Image | Sequence[Image]) -> Tensor:
         """Pictures' middle squares as the decoder draws them, [N, 3, h, h] in [-1, 1]."""

@@ -185,11 +185,16 @@ def test_what_makes_no_model_is_one_sentence_and_no_folder(originals, tmp_path, 
 def test_a_folder_of_something_else_is_left_alone(originals, tmp_path, capsys):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "text").write_text("mine")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model_index.json").write_text("{}")
     words = ["--vocabulary", originals / "encoder.json", originals / "vocab.bpe"]
     for place in (tmp_path / "mine", tmp_path / "mine" / "text"):
         code, _, err = run(capsys, "convert", originals / "base.pt", "--out", place, *words)
         assert code == 2 and "holds something else than a model" in err
+    code, _, err = run(capsys, "convert", originals / "base.pt", "--out", tmp_path / "model", *words)
+    assert code == 2 and "holds a model already" in err
     assert (tmp_path / "mine" / "text").read_text() == "mine"
+    assert (tmp_path / "model" / "model_index.json").read_text() == "{}"
 
 
 @pytest.mark.parametrize("name", ["base.pt", "base_inpaint.pt"])

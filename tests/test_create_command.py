@@ -12,6 +12,7 @@ import time
 import numpy as np
 import pytest
 from maquette.__main__ import main
+from maquette.pipelines.picture_files import free_name
 from PIL import Image
 from tiny_models import tiny_glide
 
@@ -122,6 +123,13 @@ def test_several_pictures_make_a_sheet_and_stand_beside_it(create, tmp_path):
     assert len(files(tmp_path)) == 5
     again = tmp_path / "a-cat-2.png"
     assert Image.open(again).text == Image.open(lines[1]).text
+
+
+def test_a_name_is_free_if_no_file_of_its_kind_has_it(tmp_path):
+    (tmp_path / "a-chair.ply").touch()
+    assert free_name("a chair", tmp_path, ".glb").name == "a-chair.glb"
+    (tmp_path / "A-Chair.glb").touch()
+    assert free_name("a chair", tmp_path, ".glb").name == "a-chair-2.glb"
 
 
 def test_a_named_file_is_written_as_what_its_suffix_says(create, tmp_path):

@@ -70,6 +70,8 @@ def test_epochs_differ():
 
 
 def test_missing_shard_is_named(pattern):
+    with pytest.raises(FileNotFoundError, match="is a folder; give the shards in it"):
+        Shards(Path(pattern).parent)
     with pytest.raises(FileNotFoundError, match=r"s-2\.tar"):
         Shards(pattern.replace("0..1", "0..3"))
 

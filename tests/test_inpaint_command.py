@@ -43,6 +43,14 @@ def test_a_picture_carries_its_settings_and_keeps_the_photo(inpaint, model, tmp_
     assert Image.open(lines[0]).text.items() >= {**said, "photo": "photo.png", "mask": "mask.png"}.items()
 
 
+@pytest.mark.parametrize(("suffix", "hinted"), [("webp", False), ("jpg", True)])
+def test_a_file_that_does_not_keep_the_photos_pixels_is_said_to(inpaint, tmp_path, suffix, hinted):
+    _, lines, err = inpaint("photo.png", "a cat", "--mask", "mask.png", "-o", f"out.{suffix}")
+    picture, image, mask = (np.asarray(Image.open(path)) for path in (lines[0], "photo.png", "mask.png"))
+    assert np.array_equal(picture[mask == 0], image[mask == 0]) is not hinted
+    assert ("hint: a JPEG" in err) is hinted
+
+
 def test_several_pictures_make_a_sheet_and_stand_beside_it(inpaint):
     code, lines, _ = inpaint("photo.png", "a cat", "--box", "20,30,30,30", "--expand", "0,0,9,0", "-n", 2)
     assert code == 0 and [os.path.basename(line) for line in lines] == [

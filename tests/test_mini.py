@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 import trimesh
-from maquette import GlidePipeline, pipeline
+from maquette import GlidePipeline, PointEPipeline, pipeline
 from maquette.__main__ import main
 from maquette.clip import ClipModel
+from maquette.pipelines import GlideInpaintPipeline, UnCLIPPipeline, UnCLIPVariationPipeline
 from maquette.point_e.evaluation.cloud_judge import judged
 from maquette.toybox import COLOURS, THINGS, make_scene, render
 from maquette.toybox.judge import Judge
@@ -25,6 +26,18 @@ def test_mini_is_small_half_precision_and_inpaints():
     assert pipe.unet.config["inpaint"] and pipe.unet.config["image_size"] == 64
     assert pipe.tokenizer.vocab_size <= 1024
     assert (folder.parent / "MODEL_CARD.md").is_file()
+
+
+@pytest.mark.parametrize(
+    "kind", [GlidePipeline, GlideInpaintPipeline, UnCLIPPipeline, UnCLIPVariationPipeline, PointEPipeline]
+)
+def test_all_of_a_model_moves(kind):
+    pipe = kind.from_pretrained("mini", device="meta")
+    parts = {name: part for name in pipe.parts if (part := getattr(pipe, name)) is not None}
+    assert parts.keys() == {name for name, part in pipe.components.items() if part is not None}
+    networks = [part for part in parts.values() if isinstance(part, torch.nn.Module)]
+    assert len(networks) >= 2
+    assert {value.device.type for network in networks for value in network.state_dict().values()} == {"meta"}
 
 
 def test_mini_draws_what_it_is_told():

@@ -207,6 +207,7 @@ def test_guidance_may_vary_over_steps_and_computes_no_more_than_it_needs():
     denoise = guided(from_x0(both), varying, conditional=network(3.0), unconditional=network(1.0))
     assert [denoise(torch.zeros(1, 1), torch.tensor([t]))[0].item() for t in range(4)] == [3, 5, 5, 3]
     assert calls == [(3.0, 1), ("both", 2), ("both", 2), (3.0, 1)]
+    assert scale_between(0.0, 0.4, 1.0, alphas_cumprod)(0) == 0  # without the words on the whole way
     calls.clear()
     for scale in (0, 1):
         guided(from_x0(both), scale, network(3.0), network(1.0))(torch.zeros(1, 1), torch.tensor([0]))

@@ -8,6 +8,7 @@ import torch
 from goldens.formula import formula_state_dict
 from maquette.diffusion import GlideTokenizer, GlideUNet, normal_draws
 from maquette.pipelines import GlidePipeline, glide_stages
+from maquette.pipelines.presets import with_preset
 from PIL import Image
 from tiny_models import tiny_clip, tiny_glide, tiny_noised_clip, tiny_tokenizer, tiny_two_stages, tiny_unet
 
@@ -59,6 +60,16 @@ def test_the_original_preset_draws_as_the_original(golden, monkeypatch):
     made = pipe("0", preset="original", num_inference_steps=12, output_type="pt")
     assert made.settings[0].items() >= {"preset": "original", "guidance": "3.0", "steps": "12"}.items()
     assert_trajectory(made.images, tensors["out/ddpm"])
+
+
+def test_the_presets_are_the_notebooks():
+    original, inpaint = (
+        with_preset(tiny_two_stages().config, "original", f"glide{of}") for of in ("", "-inpaint")
+    )
+    assert (original["guidance_scale"], original["upsampler_sampler"]) == (3.0, "ddim")
+    assert (inpaint["guidance_scale"], inpaint["upsampler_sampler"]) == (5.0, "ddpm")
+    pipe = tiny_two_stages()
+    assert with_preset(pipe.config, "default") == dict(pipe.config)
 
 
 def test_the_original_preset_enlarges_as_the_original(golden, monkeypatch):

@@ -1,11 +1,14 @@
 """Texts and pictures to pictures with unCLIP in Python: what calls take, give and refuse."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from maquette.clip.model import ClipModel
 from maquette.pipelines import UnCLIPPipeline, UnCLIPVariationPipeline, pipeline
 from maquette.pipelines.latent_edits import blend, edit, reconstructions
+from maquette.pipelines.request import PromptWarning
 from maquette.unclip import AutoregressivePrior
 from maquette.unclip.large_upsampler import LargeUpsampler
 from PIL import Image
@@ -117,7 +120,7 @@ def test_a_variation_begins_with_the_picture_as_far_as_its_strength_says(variati
     assert said == "0.001" and steps == [0]
     assert np.abs(again - np.asarray(square.resize((16, 16), Image.Resampling.BICUBIC)) / 255).max() < 0.1
     assert np.abs(draw(strength=0.7)[0] - draw(seed=4, strength=0.7)[0]).max() > 0.01 and steps == [0, 1]
-    assert np.array_equal(draw(strength=1)[0], draw()[0]) and draw()[1] is None
+    assert np.array_equal(draw(strength=1)[0], draw()[0]) and draw()[1] == "1.0"
     embedding = alone.embed(photos[0])
     assert np.array_equal(draw(embedding, strength=0.7)[0], draw(embedding)[0])
     with pytest.raises(ValueError, match=r"the strength must be above 0.*, not 1\.5"):
@@ -188,9 +191,22 @@ def test_what_cannot_be_is_refused(pipe, variation, photos):
         edit(variation, photos[0], "a cat", "a dog", 1.5)
     with pytest.raises(ValueError, match="both texts are 'a cat'"):
         edit(variation, photos[0], "a cat", "a cat")
+    with pytest.raises(ValueError, match="there are 2 pictures and 1 embeddings"):
+        variation.invert(photos, torch.zeros(16))
+    with pytest.raises(ValueError, match="the prior's guidance scale must be a number"):
+        pipe("a cat", prior_guidance_scale=math.nan)
     other = tiny_clip().encoder.from_config({**pipe.clip.config, "embed_dim": 20})
     with pytest.raises(ValueError, match=r"decoder reads vectors of 16 .* given makes 20, 24 and 32"):
         UnCLIPVariationPipeline(pipe.decoder, other, pipe.tokenizer)
+
+
+def test_what_the_prior_or_an_edit_does_not_read_is_warned_of(pipe, variation, photos):
+    prior = tiny_unclip().prior.from_config({**pipe.prior.config, "text_ctx": 4})
+    short = UnCLIPPipeline(prior, pipe.decoder, pipe.clip, pipe.tokenizer)
+    assert "the 4 tokens" in short.truncations(["a red chair on a table"])[0]
+    assert pipe.truncations(["a red chair on a table"]) == []
+    with pytest.warns(PromptWarning, match="was cut off"), pytest.raises(ValueError, match="reads the same"):
+        edit(variation, photos[0], "very " * 40 + "red", "very " * 40 + "blue")
 
 
 def test_another_kind_of_model_is_named(tmp_path):

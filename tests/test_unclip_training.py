@@ -1,5 +1,6 @@
 """unCLIP's stages of training: each from shards to a part that loads, and on from a checkpoint."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from maquette.unclip.training.embed_shards import embed_shards
 from maquette.unclip.training.prior_stage import PriorStage
 from maquette.unclip.training.upsampler_stage import LargeUpsamplerStage
 from maquette.weights.load_saved import load_saved
-from tiny_models import TINY_CLIP, tiny_clip
+from tiny_models import TINY_CLIP, tiny_clip, tiny_glide
 
 PRIOR = {"text_ctx": 24, "xf_width": 32, "xf_layers": 1, "xf_heads": 2}
 DECODER = {
@@ -143,8 +144,25 @@ def test_vectors_that_do_not_belong_are_refused(shards, embedded, tmp_path):
     other.save_pretrained(tmp_path / "other")
     with pytest.raises(ValueError, match="was not made by the CLIP"):
         ClipConditions(str(tmp_path / "other")).check(Shards(embedded))
+    with pytest.raises(ValueError, match="has the vectors of another CLIP"):
+        embed_shards(shards, Path(embedded).parent, str(tmp_path / "other"))
     with pytest.raises(ValueError, match="would be written over"):
         embed_shards(shards, Path(shards).parent)
+
+
+def test_a_part_is_saved_into_an_unclip_of_its_own_clip_alone(tmp_path):
+    prior = PriorStage(config(PRIOR, stage={"base": "mini"}))
+    prior.save(prior.model, tmp_path / "model")
+    index = json.loads((tmp_path / "model" / "model_index.json").read_text())
+    assert index["_class_name"].startswith("UnCLIP") and {"prior", "decoder", "clip"} <= index.keys()
+    tiny_clip().save_pretrained(tmp_path / "tiny")
+    tiny_glide().save_pretrained(tmp_path / "glide")
+    for stage, said in (
+        ({"clip": str(tmp_path / "tiny"), "base": "mini"}, "mini reads with another CLIP than"),
+        ({"base": str(tmp_path / "glide")}, "glide is a GlidePipeline and no unCLIP"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            PriorStage(config(PRIOR, stage=stage))
 
 
 def test_a_decoder_goes_on_at_another_size(embedded, tmp_path):

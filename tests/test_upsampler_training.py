@@ -80,9 +80,11 @@ def test_from_shards_to_a_part_beside_its_base(shards, tmp_path):
     weights = "unet/diffusion_pytorch_model.safetensors"
     assert (folder / weights).read_bytes() == (base / weights).read_bytes()
     upsampler = load_saved(GlideUNet, folder / "upsampler", torch.float32)
-    again = config(model={}, start_from=str(folder), base=str(folder))
-    for name, weight in UpsamplerStage(again).model.state_dict().items():
+    again = UpsamplerStage(config(model={}, start_from=str(folder)))
+    for name, weight in again.model.state_dict().items():
         assert torch.equal(weight, upsampler.state_dict()[name])
+    again.save(again.model, tmp_path / "again")
+    assert (tmp_path / "again" / weights).read_bytes() == (base / weights).read_bytes()
     assert (tmp_path / "run" / "samples" / "step-00000002.png").is_file()
 
 

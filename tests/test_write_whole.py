@@ -1,7 +1,9 @@
 """What is written is whole or absent."""
 
 import pytest
+from maquette.weights.model_folder import extend_model_folder, read_index, write_model_folder
 from maquette.weights.write_whole import write_whole
+from tiny_models import tiny_tokenizer
 
 
 def test_a_file_takes_the_place_of_what_was_there(tmp_path):
@@ -27,3 +29,22 @@ def test_nothing_is_left_of_what_was_stopped(tmp_path, stop):
         beside.write_text("half")
         raise stop
     assert not list(tmp_path.iterdir())
+
+
+def test_a_model_is_written_again_whole_or_stays_as_it_was(tmp_path, monkeypatch):
+    folder = tmp_path / "model"
+    parts = {"tokenizer": tiny_tokenizer(), "clip_tokenizer": tiny_tokenizer()}
+    write_model_folder(folder, "GlidePipeline", parts, {"schedule": "linear"})
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("shutil.copytree", stop)
+        extend_model_folder(folder, folder, {"tokenizer": tiny_tokenizer()}, {})
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    extend_model_folder(folder, folder, {"tokenizer": tiny_tokenizer()}, {"schedule": "cosine"})
+    assert {path for path in folder.rglob("*") if path.is_file()} == before.keys()
+    index = read_index(folder)
+    assert index["schedule"] == "cosine" and index["clip_tokenizer"] == index["tokenizer"]

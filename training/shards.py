@@ -45,6 +45,10 @@ class Shards:
             expand_urls(os.fspath(shards)) if single else [os.fspath(path) for path in shards]
         )
         if missing := next((path for path in self.paths if not os.path.isfile(path)), None):
+            if os.path.isdir(missing):
+                raise FileNotFoundError(
+                    f"{missing} is a folder; give the shards in it, such as {missing}/shard-{{00000..00009}}.tar."
+                )
             raise FileNotFoundError(f"The shard {missing} does not exist.")
         self.samples = [sample for path in self.paths for sample in _scan(path)]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -29,20 +31,28 @@ def towards(embedding: Tensor, before: Tensor, after: Tensor, strength: float) -
     """An image embedding [D] turned by the difference of two texts' vectors [D], of its own length.
 
     strength: how far along the arc to the difference itself, from 0: as it is, to 1; 0.25 to 0.5 is usual.
-    Source: unCLIP, section 3.3 (text diffs).
+    Raises ValueError for vectors without a difference. Source: unCLIP, section 3.3 (text diffs).
     """
     difference = after / after.norm() - before / before.norm()
     if difference.norm() < 1e-6:
-        return embedding
+        raise ValueError(
+            "the model reads the same in both texts; say the difference in other words, or sooner"
+        )
     difference = difference / difference.norm() * embedding.norm()
     return slerp(embedding, difference, torch.tensor([strength]))[0]
 
 
 @torch.no_grad()
-def ddim_inversion(denoise: Denoiser, scheduler: RespacedScheduler, x: Tensor) -> Tensor:
+def ddim_inversion(
+    denoise: Denoiser,
+    scheduler: RespacedScheduler,
+    x: Tensor,
+    on_step: Callable[[], object] = lambda: None,
+) -> Tensor:
     """The noise that `sample` with "ddim" and the same steps makes x [N, C, …] of again, nearly.
 
     denoise: not clipped, as what it says of the noise is used. scheduler: its timesteps are gone through backwards.
+    on_step: called after each.
     Source: DDIM (Song et al. 2021), section 4.3; Dhariwal & Nichol 2021, appendix F.
     """
     here = torch.ones((), dtype=torch.float64)
@@ -54,13 +64,14 @@ def ddim_inversion(denoise: Denoiser, scheduler: RespacedScheduler, x: Tensor) -
         x = (there / here).sqrt().float() * (x - (1 - here).sqrt().float() * epsilon)
         x = x + (1 - there).sqrt().float() * epsilon
         here = there
+        on_step()
     return x
 
 
 def principal_axes(embeddings: Tensor) -> tuple[Tensor, Tensor]:
-    """The mean [D] of embeddings [N, D], and the axes [min(N, D), D] along which they differ, most first."""
+    """The mean [D] of embeddings [N, D], and the axes [min(N - 1, D), D] along which they differ, most first."""
     mean = embeddings.mean(dim=0)
-    return mean, torch.linalg.svd(embeddings - mean, full_matrices=False).Vh
+    return mean, torch.linalg.svd(embeddings - mean, full_matrices=False).Vh[: len(embeddings) - 1]
 
 
 def in_dimensions(embedding: Tensor, mean: Tensor, axes: Tensor, dimensions: int) -> Tensor:

@@ -104,9 +104,9 @@ def write_model_folder(
 ) -> None:
     """Write a whole model folder, in place of the model that may lie there.
 
-    pipeline: the name of the class that loads it. parts: name -> network or tokenizer, in their present format; or
-    pairs of these, one asked for when the one before is written.
-    Beside each part lie its checksums, which loading compares.
+    pipeline: the name of the class that loads it. parts: name -> network or tokenizer, in their present format, or the
+    path of a folder of one to copy, of which `settings` say what it is; or pairs of these, one asked for when the one
+    before is written. Beside each part lie its checksums, which loading compares.
     Raises FileExistsError, and touches nothing, if there is something else in `folder`.
     """
     folder = Path(folder).absolute()
@@ -118,6 +118,9 @@ def write_model_folder(
     with write_whole(folder) as beside:
         beside.mkdir()
         for name, part in pairs:
+            if isinstance(part, Path):
+                shutil.copytree(part, beside / name)
+                continue
             index[name] = [type(part).__module__, type(part).__name__]
             if hasattr(part, "save_pretrained"):
                 part.save_pretrained(beside / name)
@@ -136,13 +139,10 @@ def extend_model_folder(
 
     Raises what `write_model_folder` raises, and OSError for what cannot be copied.
     """
-    folder, index = Path(folder), read_index(model)
-    others = {}
+    index, others = read_index(model), {}
     for name, entry in index.items():
         lies = model.joinpath(*(entry[2:] or [name])) if isinstance(entry, list) else None
         if lies and lies.is_dir() and name not in parts:
             others[name] = lies
             index[name] = entry[:2]
-    write_model_folder(folder, index["_class_name"], parts, {**index, **settings})
-    for name, lies in others.items():
-        shutil.copytree(lies, folder / name)
+    write_model_folder(folder, index["_class_name"], {**others, **parts}, {**index, **settings})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -28,6 +29,11 @@ def known_models(task: str | None = None) -> dict[str, dict[str, Any]]:
     "knows": the world the model was shown, if it is not the whole one.
     """
     return {name: entry for name, entry in _table().items() if task is None or task in entry["tasks"]}
+
+
+def unclip_task(model: str | os.PathLike) -> str:
+    """The task under which a text-to-image unCLIP is found: a model that has a GLIDE too has it with its variations."""
+    return "image-variation" if os.fspath(model) in known_models("image-variation") else "text-to-image"
 
 
 def model_entry(name: str, task: str | None = None) -> dict[str, Any]:

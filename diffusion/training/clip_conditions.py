@@ -14,7 +14,7 @@ from torch import Tensor
 from ...clip.model import ClipModel
 from ...clip.preprocess import Preprocess, open_picture
 from ...training import Shards
-from .pictures import KINDS
+from .pictures import KINDS, caption_of
 
 CACHED = "clip.npy"  # beside a picture in a shard: its vector, float32 [clip_dim]
 CHECKED = 4  # pictures whose cached vector is compared with a new one
@@ -50,7 +50,7 @@ class ClipConditions:
 
         Raises ValueError for a cached vector of another shape.
         """
-        tokens, lengths = self.tokenizer.with_lengths([sample["txt"].decode()], text_ctx, truncate=True)
+        tokens, lengths = self.tokenizer.with_lengths([caption_of(sample)], text_ctx, truncate=True)
         return {"tokens": tokens[0], "length": lengths[0], **self.picture(sample)}
 
     def picture(self, sample: dict[str, Any]) -> dict[str, Any]:
@@ -126,7 +126,7 @@ class ClipConditions:
             some = [shards[number] for number in numbers[first : first + BATCH]]
             pictures.append(self._of(some))
             tokens = self.tokenizer(
-                [sample["txt"].decode() for sample in some], self.encoder.config["context_length"], True
+                [caption_of(sample) for sample in some], self.encoder.config["context_length"], True
             )
             texts.append(self.encoder.encode_text(tokens, with_states=False).vector)
         return torch.cat(pictures), torch.cat(texts)

@@ -17,7 +17,7 @@ from ...weights.model_folder import extend_model_folder, find_model, load_part, 
 from ..glide import GlideUNet
 from ..loss import HybridLoss
 from ..noised_clip import NoisedClip
-from .pictures import read_picture
+from .pictures import caption_of, read_picture
 from .start import BUNDLED_TOKENIZER, check_layout, part_folder
 
 
@@ -78,7 +78,7 @@ class NoisedClipStage:
 
     def prepare(self, sample: dict[str, Any]) -> dict[str, Any]:
         """Picture and `txt` of a raw sample -> image uint8 [3, side, side], tokens [max_text_len] and their count."""
-        tokens, lengths = self._tokens([sample["txt"].decode()])
+        tokens, lengths = self._tokens([caption_of(sample)])
         image = read_picture(sample, self.model.config["image_size"])
         return {"image": image, "tokens": tokens[0], "length": lengths[0]}
 
@@ -100,8 +100,8 @@ class NoisedClipStage:
     def save(self, model, folder: Path) -> None:
         """Write network and tokenizer, beside the model that it is to guide if there is one."""
         parts = {"noised_clip": model, "clip_tokenizer": self.tokenizer}
-        if self.settings.base:
-            extend_model_folder(find_model(self.settings.base, "text-to-image"), folder, parts, {})
+        if whole := self.settings.base or self.settings.start_from:
+            extend_model_folder(find_model(whole, "text-to-image"), folder, parts, {})
         else:
             write_model_folder(folder, "GlidePipeline", parts, {"schedule": self.settings.schedule})
 

@@ -11,6 +11,11 @@ from ...clip.preprocess import open_picture
 KINDS = ("png", "jpg", "jpeg", "webp")
 
 
+def caption_of(sample: dict[str, Any]) -> str:
+    """A raw sample's `txt` without what editors put before and after it, which prompts do not have."""
+    return sample["txt"].decode("utf-8-sig").strip()
+
+
 def read_picture(sample: dict[str, Any], side: int) -> np.ndarray:
     """The middle square of a raw sample's `png`, `jpg`, `jpeg` or `webp`, reduced to uint8 [3, side, side].
 

@@ -24,7 +24,7 @@ from ..schedules import make_scheduler
 from ..text_reader import TextReader
 from ..tokenizer import GlideTokenizer
 from .masks import random_masks
-from .pictures import read_picture
+from .pictures import caption_of, read_picture
 from .start import BUNDLED_TOKENIZER, reader_of, started
 
 # What adapters stand beside: the convolutions and matrix products of the U-Net and of the text transformer.
@@ -104,7 +104,7 @@ class GlideStage:
         See `read_picture` for the picture, and for what is raised.
         """
         image = read_picture(sample, self.model.config["image_size"])
-        tokens, mask = self.reader.tokens([sample["txt"].decode()], self.model.config["text_ctx"])
+        tokens, mask = self.reader.tokens([caption_of(sample)], self.model.config["text_ctx"])
         return {"image": image, "tokens": tokens[0], "mask": mask[0]}
 
     def loss(self, model, batch, generator):

@@ -33,7 +33,8 @@ class UpsamplerTraining(GlideTraining, title="stage: of an upsampler's recipe", 
     blur: pixels of the small picture, and noise, of pictures from -1 to 1: the largest deviations by which the small
     picture is made worse, see `degraded`;
     base: the name or folder of a model that the upsampler belongs to. It then reads texts as that model does, and is
-    saved together with all parts that the model has at that time; without it, alone, to be put to a base later.
+    saved together with all parts that the model has at that time; without it, with those of start_from, or alone, to be
+    put to a base later.
     """
 
     schedule: str = "linear"
@@ -95,8 +96,8 @@ class UpsamplerStage(GlideStage):
     def save(self, model, folder: Path) -> None:
         """Write the upsampler, with its base if there is one, as `maquette.pipeline` reads them."""
         settings = {"upsampler_schedule": self.settings.schedule}
-        if self.settings.base:
-            base = find_model(self.settings.base, "text-to-image")
+        if whole := self.settings.base or self.settings.start_from:
+            base = find_model(whole, "text-to-image")
             extend_model_folder(base, folder, {self.part: merged(model)}, settings)
         else:
             parts = {self.part: merged(model), **self.reader.parts()}

@@ -24,8 +24,8 @@ class AutoregressiveStage:
 
     def __init__(self, config: TrainConfig):
         self.settings = PriorTraining.model_validate(config.stage)
-        check_base(self.settings.base)
         self.clip = ClipConditions(self.settings.clip)
+        check_base(self.settings.base, self.clip)
         self.frozen = [self.clip.encoder]
         torch.manual_seed(config.seed)
         self.text_ctx = config.model.get("text_ctx", 77)

@@ -26,7 +26,7 @@ from ...weights.load_saved import load_saved
 from ..decoder import UnCLIPDecoder
 from ..denoisers import decoder_denoiser
 from ..text_conditions import read_texts
-from .saving import check_base, save_part
+from .saving import check_base, find_unclip, save_part
 
 FREE = ("image_size", "dropout")  # what a recipe may say otherwise than the network that it goes on from
 UNET = ("time_embed", "input_blocks", "middle_block", "output_blocks", "out")
@@ -42,7 +42,7 @@ class DecoderTraining(BaseModel, title="stage: of a decoder's recipe", extra="fo
 
     clip: what ClipModel.from_pretrained takes: the network learns pictures from that CLIP's vectors of them;
     base: the name or folder of an unCLIP model that the decoder is saved into, beside its other parts;
-    start_from: the name or folder of a model to go on from, of the same layout, at any image size;
+    start_from: the name or folder of an unCLIP model to go on from, of the same layout, at any image size;
     glide: instead, the name or folder of a GLIDE model of the same layout, with whose U-Net it begins: it can draw and,
     with as many xf_layers, read, and has to learn what the vectors mean;
     schedule: the noise schedule; snr_clamp: [low, high], see HybridLoss;
@@ -74,8 +74,8 @@ class DecoderStage:
 
     def __init__(self, config: TrainConfig):
         self.settings = settings = DecoderTraining.model_validate(config.stage)
-        check_base(self.settings.base)
         self.clip = ClipConditions(settings.clip)
+        check_base(settings.base, self.clip)
         self.frozen = [self.clip.encoder]
         torch.manual_seed(config.seed)
         self.model = self._network(config.model)
@@ -139,7 +139,7 @@ class DecoderStage:
         if not start:
             network = UnCLIPDecoder(**layout, **self.clip.layout(layout.get("text_ctx", 77)))
             return begun_with(network, self.settings.glide) if self.settings.glide else network
-        trained = load_saved(UnCLIPDecoder, part_folder(start, "decoder"), torch.float32)
+        trained = load_saved(UnCLIPDecoder, part_folder(str(find_unclip(start)), "decoder"), torch.float32)
         had: dict[str, Any] = {key: value for key, value in trained.config.items() if not key.startswith("_")}
         before, after = had["image_size"], layout.get("image_size", had["image_size"])
         # Attention stands at the same levels whatever the size.

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from tqdm import tqdm
 
 from ...clip.model import ClipModel
-from ...diffusion.training.clip_conditions import BATCH, CACHED, pixels_of
+from ...diffusion.training.clip_conditions import BATCH, CACHED, SAME, pixels_of
 from ...diffusion.training.pictures import KINDS
 from ...training import Shards
 from ...training.shards import add_sample
@@ -26,7 +27,7 @@ def embed_shards(data: str, out: Path, model: str = "mini") -> list[Path]:
 
     model: what ClipModel.from_pretrained takes. The vectors are float32 [dim], unnormalised, as unCLIP's networks take
     them. Shards of several folders go into folders of the same names. What is in `out` already is kept, so that a
-    stopped call can be made again; each shard is whole or absent. Returns the paths of all.
+    stopped call can be made again, if this CLIP made it; each shard is whole or absent. Returns the paths of all.
     Raises what Shards and ClipModel raise, ValueError for a sample without a picture or shards that would be written
     over, all before anything is embedded, and naming it for a picture that cannot be read.
     """
@@ -44,6 +45,11 @@ def embed_shards(data: str, out: Path, model: str = "mini") -> list[Path]:
                 f"sample {sample.key} of {sample.shard} has no picture; expected one of {', '.join(KINDS)}."
             )
     clip = ClipModel.from_pretrained(model)
+    for target in paths.values():
+        if target.exists() and not _is_of(clip, Shards(target)[0]):
+            raise ValueError(
+                f"{target} has the vectors of another CLIP than {model}; give another folder with --out."
+            )
     numbers: dict[str, list[int]] = {path: [] for path in shards.paths}
     for number, sample in enumerate(shards.samples):
         numbers[sample.shard].append(number)
@@ -70,6 +76,15 @@ def _embedded(shards: Shards, numbers: list[int], clip: ClipModel, bar: tqdm) ->
             np.save(file, vector)
             yield {**sample, CACHED: file.getvalue()}
             bar.update()
+
+
+@torch.no_grad()
+def _is_of(clip: ClipModel, sample: dict[str, Any]) -> bool:
+    """Whether a sample's vector is this CLIP's."""
+    vector = torch.from_numpy(np.load(io.BytesIO(sample[CACHED]), allow_pickle=False)).float()
+    pixels = _pixels(sample, clip)[None].to(clip.encoder.device)
+    fresh = clip.encoder.encode_image(pixels, with_grid=False).vector[0].float().cpu()
+    return vector.shape == fresh.shape and F.cosine_similarity(vector, fresh, dim=0).item() >= SAME
 
 
 def _pixels(sample: dict[str, Any], clip: ClipModel) -> torch.Tensor:

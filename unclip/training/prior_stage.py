@@ -51,8 +51,8 @@ class PriorStage:
 
     def __init__(self, config: TrainConfig):
         self.settings = settings = DiffusionPriorTraining.model_validate(config.stage)
-        check_base(self.settings.base)
         self.clip = ClipConditions(settings.clip)
+        check_base(settings.base, self.clip)
         self.frozen = [self.clip.encoder]
         torch.manual_seed(config.seed)
         self.text_ctx = config.model.get("text_ctx", 77)

@@ -1,4 +1,4 @@
-"""How a trained part of unCLIP becomes a model folder."""
+"""What a trained part of unCLIP belongs to, and how both become a model folder."""
 
 from __future__ import annotations
 
@@ -6,30 +6,68 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+import torch.nn.functional as F
 from torch import nn
 
-from ...diffusion.training.clip_conditions import ClipConditions
-from ...weights.model_folder import extend_model_folder, find_model, write_model_folder
+from ...clip.encoder import ClipEncoder
+from ...diffusion.training.clip_conditions import SAME, ClipConditions
+from ...diffusion.training.start import part_folder
+from ...weights.load_saved import load_saved
+from ...weights.model_folder import extend_model_folder, find_model, read_index, write_model_folder
+from ...weights.table import unclip_task
 
-PIPELINE, TASK = "UnCLIPPipeline", "text-to-image"
+PIPELINE = "UnCLIPPipeline"
+PROBE = "a red chair"  # what two CLIPs read to tell whether they are one
 
 
-def check_base(base: str | None) -> None:
-    """Raises ValueError or FileNotFoundError if the model `base` to save into cannot be found: before it is trained."""
-    if base:
-        find_model(base, TASK)
+def find_unclip(model: str) -> Path:
+    """The folder of an unCLIP model. Raises what `find_model` raises, and ValueError for another one."""
+    folder = find_model(model, unclip_task(model))
+    index = read_index(folder)
+    kind = str(index.get("_class_name"))
+    if not kind.startswith("UnCLIP"):
+        raise ValueError(f"{model} is a {kind} and no unCLIP; give an unCLIP model's folder.")
+    if "text_proj" in index:
+        raise ValueError(
+            f"{model} is in diffusers' layout, which training does not go on from; "
+            "`maquette.pipeline(...).save_pretrained(folder)` writes it in Maquette's."
+        )
+    return folder
+
+
+@torch.no_grad()
+def check_base(base: str | None, clip: ClipConditions | None = None) -> None:
+    """See, before it is trained, that a part can be saved into the unCLIP model `base`.
+
+    clip: what the part is told by, if it is. Raises what `find_unclip` raises, and ValueError for another CLIP's model.
+    """
+    if not base:
+        return
+    folder = find_unclip(base)
+    if clip is None:
+        return
+    theirs = load_saved(ClipEncoder, part_folder(str(folder), "clip"), torch.float32)
+    tokens = clip.tokenizer(
+        [PROBE], min(clip.encoder.config["context_length"], theirs.config["context_length"])
+    )
+    ours, other = (
+        encoder.encode_text(tokens, with_states=False).vector.float() for encoder in (clip.encoder, theirs)
+    )
+    if ours.shape != other.shape or F.cosine_similarity(ours, other).item() < SAME:
+        raise ValueError(f"base: {base} reads with another CLIP than {clip.name}; name that one as clip:.")
 
 
 def save_part(
     folder: Path,
     name: str,
     network: nn.Module,
-    clip: ClipConditions,
+    clip: ClipConditions | None,
     base: str | None,
     settings: Mapping[str, Any],
 ) -> None:
-    """Write the part `name`, with all else that the unCLIP model `base` has, or alone with its CLIP."""
+    """Write the part `name`, with all else that the unCLIP model `base` has, or alone with its CLIP if it has one."""
     if base:
-        extend_model_folder(find_model(base, TASK), folder, {name: network}, settings)
+        extend_model_folder(find_unclip(base), folder, {name: network}, settings)
     else:
-        write_model_folder(folder, PIPELINE, {name: network, **clip.parts()}, settings)
+        write_model_folder(folder, PIPELINE, {name: network, **(clip.parts() if clip else {})}, settings)

@@ -20,10 +20,9 @@ from ...diffusion.training.stage import as_arrays
 from ...toybox import make_scene, render
 from ...toybox.sheet import contact_sheet
 from ...training import TrainConfig
-from ...weights.model_folder import extend_model_folder, find_model, write_model_folder
 from ..large_upsampler import LargeUpsampler
 from .degradation import shuffled_degradation
-from .saving import PIPELINE, TASK, check_base
+from .saving import check_base, save_part
 
 FACTOR = 4
 PART = "large_upsampler"
@@ -104,11 +103,8 @@ class LargeUpsamplerStage:
 
     def save(self, model, folder: Path) -> None:
         """Write the upsampler, alone or into its base."""
-        parts, settings = {PART: model}, {f"{PART}_schedule": self.settings.schedule}
-        if self.settings.base:
-            extend_model_folder(find_model(self.settings.base, TASK), folder, parts, settings)
-        else:
-            write_model_folder(folder, PIPELINE, parts, settings)
+        settings = {f"{PART}_schedule": self.settings.schedule}
+        save_part(folder, PART, model, None, self.settings.base, settings)
 
     @torch.no_grad()
     def _forward_flops(self) -> int:
