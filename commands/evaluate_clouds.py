@@ -29,9 +29,10 @@ def evaluate_clouds(
     a: Annotated[Path, typer.Argument(help="A cloud (.ply, .npz), a folder of clouds, or shards (.tar).")],
     b: Annotated[Path | None, typer.Argument(help="The true ones, to compare A with.")] = None,
     classifier: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            help="A PointNet++ for P-FID and P-IS: its folder, the published one's file, or toybox, mini's judge."
+            help="A PointNet++ for P-FID and P-IS: point-e-pointnet, its file, the folder of one that you trained, or "
+            "toybox, mini's judge."
         ),
     ] = None,
     clip: Annotated[
@@ -87,12 +88,12 @@ def _pairs(first: CloudSet, second: CloudSet) -> dict[str, float]:
     return {"pairs": len(pairs), **means}
 
 
-def _classes(sets: list[CloudSet], classifier: Path) -> dict[str, float]:
+def _classes(sets: list[CloudSet], classifier: str) -> dict[str, float]:
     from ..point_e.evaluation import cloud_judge, frechet_distance, inception_score
     from ..point_e.evaluation.measures import classified
 
     clouds = [list(each.clouds.values()) for each in sets]
-    if str(classifier) == cloud_judge.JUDGE:
+    if classifier == cloud_judge.JUDGE:
         seen = [cloud_judge.judged(each, progress=True) for each in clouds]
     else:
         net = _read_classifier(classifier)
@@ -106,16 +107,20 @@ def _classes(sets: list[CloudSet], classifier: Path) -> dict[str, float]:
     return result
 
 
-def _read_classifier(path: Path) -> PointNetClassifier:
+def _read_classifier(name: str) -> PointNetClassifier:
     import torch
 
     from ..point_e import PointNetClassifier
+    from ..weights.download import find_weights
     from ..weights.load_saved import load_saved
     from ..weights.read_weights import read_weights
+    from ..weights.table import known_models
 
-    if path.is_dir():
-        return load_saved(PointNetClassifier, path, torch.float32)
-    return PointNetClassifier.from_original(read_weights(path))
+    if name in known_models("cloud-evaluation"):
+        return PointNetClassifier.from_original(read_weights(find_weights(name)))
+    if Path(name).is_dir():
+        return load_saved(PointNetClassifier, Path(name), torch.float32)
+    return PointNetClassifier.from_original(read_weights(Path(name)))
 
 
 def _r_precision(clouds: CloudSet, clip: str) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +14,8 @@ from ..pipelines.families import check_family
 from ..pipelines.picture_files import check_output, free_name
 from ..pipelines.point_e_files import check_has_point_e, point_e_task
 from ..pipelines.presets import PRESETS, check_preset
-from ..pipelines.request import check_numbers, check_request
+from ..pipelines.request import check_numbers, check_points, check_request
+from ..weights.table import known_models
 from .interrupt import clean_up_on_interrupt, cleaning_up_on_interrupt
 from .toybox_hint import hint_at_toybox
 
@@ -23,17 +25,24 @@ if TYPE_CHECKING:
 
     from ..pipelines import PointEPipeline
     from ..pipelines.point_e import ShapeOutput
-    from ..point_e import PointCloud
+    from ..point_e import PointCloud, SurfaceModel
+
+
+UNCONDITIONAL = "unconditional-3d"
+OF_MESHES = (".glb", ".gltf", ".obj", ".stl")
+NO_SURFACE = "has no surface model and makes no meshes; give another --model"
 
 
 def shape(
     what: Annotated[
-        str,
+        str | None,
         typer.Argument(
-            help="Words such as 'a red chair', a photo of one thing, or a cloud to make a mesh of (.ply, .npz).",
-            metavar="WORDS|PHOTO|CLOUD",
+            help="Words such as 'a red chair', a photo of one thing, or a cloud to make a mesh of (.ply, .npz). "
+            "Nothing for a model that makes what it likes.",
+            metavar="[WORDS|PHOTO|CLOUD]",
+            show_default=False,
         ),
-    ],
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -80,7 +89,13 @@ def shape(
     model: Annotated[str, typer.Option(help="A model's name, folder, or original base_40m.pt.")] = "mini",
 ) -> None:
     """Make a shape of your words, of a photo of one thing, or of a cloud, and print where it is."""
-    what = what.encode("utf-8", "replace").decode()
+    if what is None and model in known_models() and point_e_task(model) != UNCONDITIONAL:
+        raise ValueError("say what to make a shape of: words such as 'a red chair', a photo, or a cloud")
+    unasked, what = what is None, (what or "shape").encode("utf-8", "replace").decode()
+    if Path(what).suffix.lower() in OF_MESHES:
+        raise ValueError(f"{what} is a mesh's name; shape takes words, a photo or a cloud (.ply, .npz)")
+    if os.sep in what and os.path.isdir(what):
+        raise ValueError(f"{what} is a folder; shape takes words, a photo or a cloud (.ply, .npz)")
     by_cloud = Path(what).suffix.lower() in (".ply", ".npz")
     by_photo = not by_cloud and _is_photo(what)
     if by_cloud:
@@ -95,10 +110,11 @@ def shape(
         making |= {name: value is not None for name, value in asked.items()}
         if given := [name for name, said in making.items() if said]:
             raise ValueError(f"{what} is a cloud, and {', '.join(given)} is for making one; leave that out")
-    elif by_photo:
+    elif by_photo or unasked:
         check_numbers(1, count, steps, guidance, seed)
     else:
         check_request(what, count, steps, guidance, seed)
+    check_points(points)
     check_preset(preset, "point-e")
     check_family(via)
     if by_photo and via is not None:
@@ -125,37 +141,56 @@ def shape(
         cloud, solid = PointCloud.load(what), None
         if mesh or drawn:
             cloud = _fitted(cloud)
-            solid = _mesh_of(cloud, what, model, smooth, triangles, needed=mesh)
+
+            def surface() -> SurfaceModel | None:
+                with cleaning_up_on_interrupt():
+                    ready_model(model, point_e_task(model))
+                typer.echo(f"loading {model} …", err=True)
+                from ..pipelines import pipeline
+
+                return pipeline("image-to-3d", model).surface
+
+            solid = _mesh_of(cloud, surface, f"{what}: ", model, smooth, triangles, needed=mesh)
         clean_up_on_interrupt()
         typer.echo(save_shape(target, cloud, solid).resolve())
         return
     photo = _photo(what, remove_background) if by_photo else None
     with cleaning_up_on_interrupt():
         ready_model(model, point_e_task(model))
-    if not by_photo:
+    if not (by_photo or unasked):
         hint_at_toybox(model, what)
 
     typer.echo(f"loading {model} …", err=True)
     from ..pipelines import pipeline
 
-    pipe: PointEPipeline = pipeline("image-to-3d" if by_photo else "text-to-3d", model, via=via)
+    task = UNCONDITIONAL if unasked else "image-to-3d" if by_photo else "text-to-3d"
+    pipe: PointEPipeline = pipeline(task, model, via=via)
+    if mesh and pipe.surface is None:
+        raise ValueError(f"{model} {NO_SURFACE}")
     if photo is not None:
         _hint_at_background(pipe, photo)
 
+    failed: list[str] = []
+
     def keep(made: ShapeOutput) -> None:
         clean_up_on_interrupt()
-        meshes = made.meshes or [None] * len(made.clouds)
-        for cloud, solid, settings in zip(made.clouds, meshes, made.settings, strict=True):
+        for cloud, settings in zip(made.clouds, made.settings, strict=True):
             place = target if count == 1 else _named_by_seed(target, settings["seed"])
+            try:
+                solid = None
+                if mesh or drawn:
+                    solid = _mesh_of(cloud, lambda: pipe.surface, "", model, smooth, triangles, needed=mesh)
+            except ValueError as error:
+                if count == 1:
+                    raise
+                failed.append(f"seed {settings['seed']}: {error}")
+                continue
             typer.echo(save_shape(place, cloud, solid).resolve())
 
     pipe(
-        None if by_photo else what,
+        None if by_photo or unasked else what,
         image=photo,
         points=points,
-        mesh=mesh or (drawn and pipe.surface is not None),
-        smooth=smooth,
-        triangles=triangles,
         preset=preset,
         num_images_per_prompt=count,
         num_inference_steps=steps,
@@ -163,46 +198,52 @@ def shape(
         seed=seed,
         callback_on_batch_end=keep,
     )
+    if failed:
+        raise ValueError("; ".join(failed))
 
 
 def _fitted(cloud: PointCloud) -> PointCloud:
-    """A cloud where meshes and drawings have it, with a hint if it was elsewhere."""
+    """A cloud where meshes and drawings have it, with a hint if it was elsewhere or of another size."""
     from ..point_e.mesh import SIDE
 
-    if (reach := abs(cloud.coords).max()) <= SIDE / 2:
+    reach, length = abs(cloud.coords).max(), (cloud.coords.max(0) - cloud.coords.min(0)).max()
+    if reach <= SIDE / 2 and not 0 < length < SIDE / 4:
         return cloud
-    typer.echo(f"hint: the cloud reached {reach:.3g} from the origin; it was centred and scaled", err=True)
+    typer.echo(
+        f"hint: the cloud is {length:.3g} long and reached {reach:.3g} from the origin; it was centred and scaled",
+        err=True,
+    )
     return cloud.fitted()
 
 
 def _mesh_of(
-    cloud: PointCloud, name: str, model: str, smooth: bool, triangles: int | None, needed: bool
+    cloud: PointCloud,
+    surface: Callable[[], SurfaceModel | None],
+    name: str,
+    model: str,
+    smooth: bool,
+    triangles: int | None,
+    needed: bool,
 ) -> Trimesh | None:
-    """A mesh of a cloud that is there, of as many of its points as the model's surface model knows.
+    """A mesh of a cloud, of as many of its points as the model's surface model knows.
 
-    needed: raise ValueError where there can be none, for a picture of the cloud does without.
+    surface: gives that, if the cloud can have a mesh. needed: raise ValueError, with `name` before, where there can be
+    none, for a picture of the cloud does without.
     """
     from ..point_e.mesh import check_solid, make_mesh
 
     try:
         check_solid(cloud)
+        network = surface()
+        if network is None:
+            raise ValueError(f"{model} {NO_SURFACE}")
+        cloud = cloud.farthest_sample(network.config["n_ctx"])
+        return make_mesh(network, cloud, smooth=smooth, triangles=triangles)
     except ValueError as error:
         if needed:
-            raise ValueError(f"{name}: {error}") from None
+            raise ValueError(f"{name}{error}") from None
         typer.echo(f"hint: there is no mesh beside it: {error}", err=True)
         return None
-    with cleaning_up_on_interrupt():
-        ready_model(model, point_e_task(model))
-    typer.echo(f"loading {model} …", err=True)
-    from ..pipelines import pipeline
-
-    surface = pipeline("image-to-3d", model).surface
-    if surface is None:
-        if needed:
-            raise ValueError(f"{model} has no surface model and makes no meshes; give another --model")
-        return None
-    cloud = cloud.farthest_sample(surface.config["n_ctx"])
-    return make_mesh(surface, cloud, smooth=smooth, triangles=triangles)
 
 
 def _is_photo(what: str) -> bool:

@@ -81,13 +81,15 @@ class Pipeline(DiffusionPipeline):
     """A subclass names its `task` and its `parts`, and says in `__call__` what a request is answered with.
 
     parts: the constructor's arguments that are networks or tokenizers, and of which classes each may be; one with a
-    default of None may be absent. `request` and `in_batches` do what is common to all calls.
+    default of None may be absent. exact: those that are loaded in float32 whatever `dtype` says.
+    `request` and `in_batches` do what is common to all calls.
     The constructor's other arguments are settings, kept in the model's folder; "num_inference_steps" and
     "guidance_scale" must be among them. A pipeline holds nothing of a call: threads may share it.
     """
 
     task: ClassVar[str]
     parts: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
+    exact: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -166,7 +168,8 @@ class Pipeline(DiffusionPipeline):
             _, found, *place = index.get(name) or (None, None)
             kind = next((kind for kind in kinds if kind.__name__ == found), None)
             if kind is not None:
-                parts[name] = load_part(kind, folder.joinpath(*(place or [name])), dtype)
+                of_it = torch.float32 if name in cls.exact else dtype
+                parts[name] = load_part(kind, folder.joinpath(*(place or [name])), of_it)
             elif found or signature(cls).parameters[name].default is not None:
                 expected = " or ".join(kind.__name__ for kind in kinds)
                 raise ValueError(

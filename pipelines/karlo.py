@@ -41,6 +41,8 @@ FOLDERS = {
 WEIGHTS = (
     "diffusion_pytorch_model.safetensors",
     "model.safetensors",
+    "diffusion_pytorch_model.fp16.safetensors",
+    "model.fp16.safetensors",
     "diffusion_pytorch_model.bin",
     "pytorch_model.bin",
 )

@@ -30,12 +30,12 @@ from .base import Callback, OnStageStep, Pipeline, Request
 from .convert import ready_model
 from .point_e_files import point_e_task
 from .presets import with_preset
+from .request import check_points
 
 if TYPE_CHECKING:
     from trimesh import Trimesh
 
 FAMILY = "point-e"
-MOST_POINTS = 2**14
 
 
 @dataclass
@@ -74,6 +74,8 @@ class PointEPipeline(Pipeline):
         "upsampler": (PointUpsampler,),
         "surface": (SurfaceModel,),
     }
+    # A surface in bfloat16 is as rough as crumpled foil.
+    exact = ("surface",)
 
     def __init__(
         self,
@@ -155,12 +157,11 @@ class PointEPipeline(Pipeline):
         "base" or "upsampler". callback_on_batch_end: called with each batch when it is done.
         Raises ValueError or TypeError before any sampling; warns with PromptWarning of a prompt that is cut off.
         """
-        pictures = [image] if isinstance(image, Image) else list(image or [])
+        pictures = [] if image is None else [image] if isinstance(image, Image) else list(image)
         self._check_call(prompt, pictures, mesh)
         if triangles is not None:
             check_triangles(triangles)
-        if points is not None and not 1 <= points <= MOST_POINTS:
-            raise ValueError(f"a network makes 1 to {MOST_POINTS} points, not {points}")
+        check_points(points)
         own = with_preset(self.config, preset, FAMILY)
         painter = None if prompt is None or self.painter is None else self.painter.model_name
         request = self.request(

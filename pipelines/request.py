@@ -10,6 +10,7 @@ from typing import Any
 from .presets import check_preset
 
 MAX_SEED = 2**63 - 1
+MAX_POINTS = 2**14
 # Pictures fall apart far below that.
 MAX_GUIDANCE = 1000
 
@@ -90,6 +91,12 @@ def check_strength(value: Any) -> None:
         raise ValueError(
             f"the strength must be above 0, the photo as it is, and at most 1, all drawn anew, not {value!r}"
         )
+
+
+def check_points(value: Any) -> None:
+    """Raises ValueError unless a network may make so many points; None: its own number."""
+    if value is not None:
+        _check_whole(value, "the number of points", 1, MAX_POINTS)
 
 
 def check_frames(value: Any) -> None:

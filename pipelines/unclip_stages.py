@@ -55,6 +55,9 @@ class UnCLIPStages(Pipeline):
         check_interval(arguments["guidance_interval"])
         check_strength(arguments["upsampler_strength"])
         super().__init__(arguments)
+        sides = [self._side(network) for network in self._networks()]
+        if sides != sorted(sides):
+            raise ValueError(f"the networks draw {', then '.join(map(str, sides))} px; each must enlarge")
 
     @classmethod
     def _load_parts(cls, folder: Path, index: Mapping[str, Any], dtype: Any) -> dict[str, Any]:
@@ -73,8 +76,7 @@ class UnCLIPStages(Pipeline):
     @property
     def image_size(self) -> int:
         """Pixels of a picture's side."""
-        networks = [self.decoder, *(getattr(self, name) for name in self._upsamplers())]
-        return self._side(networks[-1])
+        return self._side(self._networks()[-1])
 
     def steps_in_all(self, request: Request) -> int:
         """How many steps the decoder and the upsamplers take."""
@@ -119,6 +121,10 @@ class UnCLIPStages(Pipeline):
         for name in self._upsamplers():
             x = self._enlarged(name, request, x, on_step)
         return x
+
+    def _networks(self) -> list[Any]:
+        """The decoder and the upsamplers."""
+        return [self.decoder, *(getattr(self, name) for name in self._upsamplers())]
 
     def _upsamplers(self) -> list[str]:
         return [name for name in UPSAMPLERS if getattr(self, name) is not None]

@@ -49,7 +49,7 @@ def save_shape(path: str | os.PathLike, cloud: PointCloud, mesh: trimesh.Trimesh
     if needs_mesh(path):
         if mesh is None:
             raise ValueError(f"{path} is a mesh's name, and there is no mesh to write; give one")
-        content = _glb(mesh) if suffix == ".glb" else mesh.export(file_type=suffix[1:])
+        content = _glb(mesh) if suffix == ".glb" else _upright(mesh, suffix).export(file_type=suffix[1:])
     elif suffix in CLOUDS:
         return cloud.save(path)
     else:
@@ -57,6 +57,17 @@ def save_shape(path: str | os.PathLike, cloud: PointCloud, mesh: trimesh.Trimesh
     with write_whole(path) as beside:
         beside.write_bytes(content.encode() if isinstance(content, str) else content)
     return path
+
+
+def _upright(mesh: trimesh.Trimesh, suffix: str) -> trimesh.Trimesh:
+    """In .obj y is up, as programs take it; in others z."""
+    return mesh.copy().apply_transform(_y_up()) if suffix == ".obj" else mesh
+
+
+def _y_up() -> np.ndarray:
+    import trimesh
+
+    return np.array(trimesh.transformations.rotation_matrix(-np.pi / 2, [1, 0, 0]))
 
 
 def _glb(mesh: trimesh.Trimesh) -> bytes:
@@ -68,8 +79,7 @@ def _glb(mesh: trimesh.Trimesh) -> bytes:
     colors[:, :3] = to_bytes(srgb_to_linear(colors[:, :3] / 255))
     linear = trimesh.Trimesh(mesh.vertices, mesh.faces, vertex_colors=colors, process=False)
     scene = trimesh.Scene()
-    turn = np.array(trimesh.transformations.rotation_matrix(-np.pi / 2, [1, 0, 0]))
-    scene.add_geometry(linear, node_name="shape", transform=turn)
+    scene.add_geometry(linear, node_name="shape", transform=_y_up())
     content: Any = scene.export(file_type="glb", include_normals=True)
     return content
 

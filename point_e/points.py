@@ -74,7 +74,10 @@ def _thinned(cloud: Tensor, kept: Tensor) -> Tensor:
     owner = nearest_points(cloud[kept], cloud[:, :3])
     owner[kept] = torch.arange(len(kept), device=kept.device)  # even where two points lie in one place
     sums = torch.zeros_like(cloud[kept, 3:]).index_add(0, owner, cloud[:, 3:])
-    return torch.cat([cloud[kept, :3], sums / owner.bincount(minlength=len(kept))[:, None]], dim=1)
+    # A point kept twice, where a cloud has fewer places than are kept, has its colour once.
+    counts = owner.bincount(minlength=len(kept))
+    sums[counts == 0], counts = cloud[kept[counts == 0], 3:], counts.clamp(min=1)
+    return torch.cat([cloud[kept, :3], sums / counts[:, None]], dim=1)
 
 
 def in_unit_ball(clouds: Tensor) -> Tensor:

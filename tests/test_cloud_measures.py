@@ -116,6 +116,19 @@ def test_command(sets, classifier, capfd):
     assert "F-score within 0.02, mean" in capfd.readouterr().out
 
 
+def test_the_published_classifier_is_known_by_name(sets, monkeypatch, capfd):
+    monkeypatch.setenv("MAQUETTE_OFFLINE", "1")
+    assert run(["evaluate", "clouds", str(sets / "a"), "--classifier", "point-e-pointnet"]) == 2
+    assert "MAQUETTE_OFFLINE forbids downloading it" in capfd.readouterr().err
+
+
+def test_of_two_clouds_of_one_name_the_second_is_left_out(sets, tmp_path, capfd):
+    for name in ("1.npz", "1.ply"):
+        PointCloud.load(sets / "a" / "1.ply").save(tmp_path / name)
+    assert run(["evaluate", "clouds", str(tmp_path), str(sets / "b")]) == 0
+    assert "another cloud is called 1 as well" in capfd.readouterr().err
+
+
 def test_what_cannot_be_read_is_left_out_or_named(sets, tmp_path, capfd):
     (tmp_path / "0.npz").write_bytes((sets / "a" / "0.npz").read_bytes())
     (tmp_path / "1.ply").write_bytes((sets / "a" / "1.ply").read_bytes()[:300])

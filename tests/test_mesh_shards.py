@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 import trimesh
 from maquette.commands.cli import run
+from maquette.point_e import PointCloud
+from maquette.point_e.export import save_shape
 from maquette.point_e.training.clouds import read_cloud
 from maquette.point_e.training.mesh_shards import read_body
 from maquette.point_e.training.surface_stage import read_distances
+from maquette.toybox.colours import to_linear
 from maquette.training import Shards
 from PIL import Image
 
@@ -49,6 +52,29 @@ def test_meshes_become_samples_that_stages_read(meshes, tmp_path, capsys):
         assert 0.05 < blue.mean() < 0.5
         assert points[blue, 2].min() > 0.35  # the blue end is up
         assert (places[:, 3] < 0).any() and (places[:, 3] > 0.1).any()
+
+
+def test_shards_of_other_meshes_or_ways_are_not_taken_for_these(meshes, tmp_path, capsys):
+    call = ["clouds", str(meshes), "--out", str(tmp_path / "out"), "--size", "16", "--views"]
+    assert run([*call, "1"]) == 0
+    before = (tmp_path / "out" / "shard-00000.tar").read_bytes()
+    assert run([*call, "1"]) == 0
+    assert run([*call, "2"]) == 2 and "made in another way" in capsys.readouterr().err
+    box((9, 9, 9, 255)).export(meshes / "new.ply")
+    assert run([*call, "1"]) == 2 and "are of other meshes" in capsys.readouterr().err
+    assert (tmp_path / "out" / "shard-00000.tar").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["a.glb", "a.obj", "a-mesh.ply"])
+def test_our_own_meshes_come_back_upright_in_their_colours(tmp_path, name):
+    mesh = trimesh.creation.cylinder(0.2, 1.0)
+    mesh.visual.vertex_colors = (40, 85, 180, 255)
+    save_shape(tmp_path / name, PointCloud(mesh.vertices, mesh.visual.vertex_colors[:, :3] / 255), mesh)
+    body = read_body(tmp_path / name)
+    assert np.ptp(body.vertices, axis=0).argmax() == 2
+    np.testing.assert_allclose(
+        body.albedo, np.tile(to_linear(np.array([40, 85, 180]) / 255), (len(body.faces), 1)), atol=0.003
+    )
 
 
 def test_what_points_up_is_known_by_the_suffix_or_told(tmp_path):

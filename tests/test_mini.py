@@ -40,6 +40,11 @@ def test_all_of_a_model_moves(kind):
     assert {value.device.type for network in networks for value in network.state_dict().values()} == {"meta"}
 
 
+def test_surfaces_stay_exact():
+    pipe = PointEPipeline.from_pretrained("mini", dtype=torch.bfloat16)
+    assert (pipe.base.dtype, pipe.surface.dtype) == (torch.bfloat16, torch.float32)
+
+
 def test_mini_draws_what_it_is_told():
     prompts = ["a red ring", "a blue mug", "a green chair", "a yellow house"]
     images = pipeline("text-to-image", "mini")(prompts, seed=0).images

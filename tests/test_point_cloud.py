@@ -165,3 +165,9 @@ def test_damaged_files_are_read_or_refused(whole, data):
         assert len(PointCloud.load(path)) > 0
     except ValueError as error:
         assert str(error).startswith(f"{path} cannot be read as a point cloud: ")
+
+
+def test_points_kept_twice_have_their_own_colour():
+    places = np.repeat(np.eye(3, dtype=np.float32), 20, axis=0)
+    kept = PointCloud(places, places).farthest_sample(10, average_colors=True)
+    assert np.array_equal(kept.colors, kept.coords)

@@ -70,7 +70,7 @@ def test_a_cloud_may_have_another_number_of_points(pipe, photos):
     made = pipe(image=photos[0], points=20)
     assert tensors(made).shape == (1, 20 + 60, 6) and made.settings[0]["points"] == "20"
     for points in (0, 10**12):
-        with pytest.raises(ValueError, match=f"a network makes 1 to 16384 points, not {points}"):
+        with pytest.raises(ValueError, match=f"must be a whole number from 1 to 16384, not {points}"):
             pipe(image=photos[0], points=points)
 
 

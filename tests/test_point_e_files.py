@@ -1,6 +1,7 @@
 """Point-E's published checkpoints from files: recognised, made into a model, and refused where they make none."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from maquette.weights import known_models, read_weights
 from maquette.weights.model_folder import converted_folder
 from openai_archive import EMBED_DIM, WIDTH, write_archive
 from PIL import Image
+from tiny_models import tiny_point_e
 
 TINY = {"base_40m.pt": "base_grid", "base_40m_textvec.pt": "base_vector", "base_40m_uncond.pt": "base_uncond"}
 TINY |= {"upsample_40m.pt": "upsample", "sdf.pt": "sdf"}
@@ -115,6 +117,10 @@ def test_bad_input_is_answered_in_one_sentence(tmp_path, capsys, monkeypatch):
         (["words.png", *published], "cannot identify image file"),
         (["missing.jpg", *published], "missing.jpg"),
         (["missing.ply"], "there is no file missing.ply"),
+        (["chair.glb"], "chair.glb is a mesh's name; shape takes words"),
+        ([f"{tmp_path}/"], "is a folder; shape takes words"),
+        ([], "say what to make a shape of"),
+        (["a chair", "--points", "0"], "the number of points must be"),
         (["picture.npz"], "picture.npz cannot be read as a point cloud: it is not a .npz file"),
         (["one.ply", "-o", "a.glb"], "one.ply: the cloud has points in 1 places; a surface needs 32"),
         (["one.ply", "--steps", "0", "-n", "2"], "one.ply is a cloud, and -n, --steps is for making one"),
@@ -138,6 +144,23 @@ def test_a_cloud_that_is_there_is_kept_or_shown(tmp_path, capsys):
         assert all(sentence in err for sentence in said)
     assert np.array_equal(PointCloud.load(tmp_path / "same.ply").coords, cloud.coords)
     assert Image.open(tmp_path / "flat.png").width > 256
+
+
+def test_a_small_cloud_is_made_as_large_as_networks_know(tmp_path, capsys):
+    small = PointCloud(np.random.default_rng(0).normal(size=(60, 3)) * 1e-3, np.full((60, 3), 0.5))
+    small.save(tmp_path / "small.ply")
+    tiny_point_e().save_pretrained(tmp_path / "model")
+    given = [tmp_path / "small.ply", "--model", tmp_path / "model", "-o", tmp_path / "small.png"]
+    code, _, err = run(capsys, "shape", *given)
+    assert code == 0 and "it was centred and scaled" in err and "lies in a plane" not in err
+
+
+def test_a_model_that_reads_nothing_is_asked_for_nothing_and_drawn_without_a_mesh(tmp_path, capsys):
+    tiny_point_e("none", upsampler=None, surface=None).save_pretrained(tmp_path / "model")
+    call = ["shape", "--model", tmp_path / "model", "--points", 8, "-o"]
+    code, paths, err = run(capsys, *call, tmp_path / "a.png", "-n", 2)
+    assert code == 0 and [Path(path).name for path in paths] == ["a-seed0.png", "a-seed1.png"]
+    assert err.count("hint: there is no mesh beside it: the cloud has points in") == 2
 
 
 def test_every_published_checkpoint_has_a_name():

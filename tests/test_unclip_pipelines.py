@@ -193,6 +193,8 @@ def test_what_cannot_be_is_refused(pipe, variation, photos):
         edit(variation, photos[0], "a cat", "a cat")
     with pytest.raises(ValueError, match="there are 2 pictures and 1 embeddings"):
         variation.invert(photos, torch.zeros(16))
+    with pytest.raises(ValueError, match="the networks draw 16, then 32, then 8 px"):
+        tiny_unclip(large_upsampler=LargeUpsampler(8, 32, 1, (1, 1)))
     with pytest.raises(ValueError, match="the prior's guidance scale must be a number"):
         pipe("a cat", prior_guidance_scale=math.nan)
     other = tiny_clip().encoder.from_config({**pipe.clip.config, "embed_dim": 20})

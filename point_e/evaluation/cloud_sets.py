@@ -52,6 +52,9 @@ def _read(sources: Iterator[tuple[str, dict[str, str], Path | bytes]]) -> CloudS
         except (ValueError, OSError) as error:
             found.skipped.append(str(error))
             continue
+        if name in found.clouds:
+            found.skipped.append(f"{source}: another cloud is called {name} as well")
+            continue
         found.clouds[name] = cloud
         found.captions |= caption
     return found

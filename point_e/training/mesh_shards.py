@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import signal
 import tarfile
@@ -34,6 +35,8 @@ from ...weights.write_whole import write_whole
 
 # Which axis points up in such files, unless the call says: glTF's standard does, the others' habits.
 UP = {".glb": "y", ".gltf": "y", ".obj": "y", ".ply": "z", ".stl": "z"}
+LINEAR = (".glb", ".gltf")  # whose numbers for colours are not sRGB, unlike those of their textures
+MADE_OF = "made-of.json"
 MESHES_PER_SHARD = 250
 FINEST = 0.02  # of the whole: triangles with a texture are cut to this, as each has one colour
 MOST_FACES = 2_000_000
@@ -53,9 +56,11 @@ def write_mesh_shards(
     of all surface that can be seen from outside, and `distances.npy`, float16 [4096, 4], both as `Scene` has them, in
     the picture's frame; `txt`, its caption: what NAME.txt beside the mesh says, else its name. `views` of each are
     taken, every time the same. up: "y" or "z", the axis that points up; None: as files of the suffix usually have it.
-    Shards that are there are kept, so that a stopped call can be made again; each is whole or absent.
+    Shards that are there are kept, so that a stopped call can be made again; each is whole or absent, and
+    `out/made-of.json` says of what and how they are made.
     Returns the shards' paths, and a sentence for every mesh that was left out because it cannot be read.
-    Raises OSError where one of the folders is none, ValueError where there are no meshes or none can be read.
+    Raises OSError where one of the folders is none or `out` has shards of other meshes or made in another way,
+    ValueError where there are no meshes or none can be read.
     """
     checked_size(size)
     if views < 1:
@@ -69,6 +74,12 @@ def write_mesh_shards(
         raise ValueError(f"{folder} holds no meshes ({', '.join(UP)})")
     parts = [meshes[first : first + MESHES_PER_SHARD] for first in range(0, len(meshes), MESHES_PER_SHARD)]
     paths = [out / f"shard-{number:05d}.tar" for number in range(len(parts))]
+    sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in meshes}
+    made_of = json.dumps({"views": views, "size": size, "up": up, "meshes": sizes}, indent=1)
+    if any(path.exists() for path in paths) and not _is_noted(out, made_of):
+        raise FileExistsError(
+            f"the shards in {out} are of other meshes, or were made in another way; give a new folder with --out"
+        )
     keys = {path: f"{number:06d}" for number, path in enumerate(meshes)}
     attempt = partial(_attempt, views=views, size=size, up=up)
     left_out: list[str] = []
@@ -78,7 +89,7 @@ def write_mesh_shards(
             for path, some in zip(paths, parts, strict=True):
                 if not path.exists():
                     found = pool.map(attempt, some, [keys[mesh] for mesh in some])
-                    _write(path, _good(found, bar, left_out))
+                    _write(path, _good(found, bar, left_out), made_of)
                 else:
                     bar.update(len(some))
     finally:
@@ -89,12 +100,18 @@ def write_mesh_shards(
     return paths, left_out
 
 
+def _is_noted(out: Path, made_of: str) -> bool:
+    note = out / MADE_OF
+    return note.is_file() and note.read_text(encoding="utf-8") == made_of
+
+
 def read_body(path: Path, up: str | None = None) -> Body:
     """A mesh, or all of a scene's, with a colour for each face, its longest side 1, on the floor, z up.
 
     Raises ValueError for a file that holds no triangles, or too many, and what trimesh raises for a damaged one.
     """
-    upright = up or UP[path.suffix.lower()]
+    suffix = path.suffix.lower()
+    upright, linear = up or UP[suffix], suffix in LINEAR
     scene = trimesh.load_scene(path)
     meshes = [part for part in scene.dump() if isinstance(part, trimesh.Trimesh) and len(part.faces)]
     count = sum(len(part.faces) for part in meshes)
@@ -112,7 +129,7 @@ def read_body(path: Path, up: str | None = None) -> Body:
         faces=np.concatenate([part.faces + n for part, n in zip(meshes, first, strict=True)]).astype(
             np.int32
         ),
-        albedo=to_linear(np.concatenate([_colours(part) for part in meshes])).astype(np.float32),
+        albedo=np.concatenate([_albedo(part, linear) for part in meshes]).astype(np.float32),
         gloss=np.zeros(sum(len(part.faces) for part in meshes), np.float32),
         stand=(np.zeros(3), 0.0),
     )
@@ -132,13 +149,17 @@ def _finely_coloured(mesh: trimesh.Trimesh, finest: float) -> trimesh.Trimesh:
     return finer(finest, max_iter=12) if visual.kind == "texture" and visual.uv is not None else mesh
 
 
-def _colours(mesh: trimesh.Trimesh) -> np.ndarray:
-    """Of the faces, sRGB in [0, 1], [F, 3]."""
+def _albedo(mesh: trimesh.Trimesh, linear: bool) -> np.ndarray:
+    """Linear colours of the faces in [0, 1], [F, 3]. linear: whether the file's numbers are."""
     visual = cast(Any, mesh.visual)
     if visual.kind == "texture":
+        images = (getattr(visual.material, name, None) for name in ("image", "baseColorTexture"))
+        linear = linear and all(image is None for image in images)
         at_corners = np.broadcast_to(visual.to_color().vertex_colors, (len(mesh.vertices), 4))
-        return at_corners[mesh.faces, :3].mean(axis=1) / 255
-    return np.broadcast_to(visual.face_colors[:, :3] / 255, (len(mesh.faces), 3))
+        colours = at_corners[mesh.faces, :3].mean(axis=1) / 255
+    else:
+        colours = np.broadcast_to(visual.face_colors[:, :3] / 255, (len(mesh.faces), 3))
+    return colours if linear else to_linear(colours)
 
 
 def samples_of(path: Path, views: int, size: int, up: str | None) -> list[dict[str, bytes]]:
@@ -185,12 +206,15 @@ def _good(
             yield from ((f"{key}-{view:02d}", parts) for view, parts in enumerate(samples))
 
 
-def _write(path: Path, samples: Iterator[tuple[str, dict[str, bytes]]]) -> None:
-    """One shard, unless it would be empty."""
+def _write(path: Path, samples: Iterator[tuple[str, dict[str, bytes]]], made_of: str) -> None:
+    """One shard, unless it would be empty, and before the first one what all are made of."""
     first = next(samples, None)
     if first is None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
+    if not _is_noted(path.parent, made_of):
+        with write_whole(path.parent / MADE_OF) as beside:
+            beside.write_text(made_of, encoding="utf-8")
     with write_whole(path) as beside, tarfile.open(beside, "w", format=tarfile.USTAR_FORMAT) as tar:
         for key, parts in chain([first], samples):
             add_sample(tar, key, parts)
