@@ -69,7 +69,7 @@ def measured(folder: Path, preset: str | None, repeats: int) -> tuple[str, float
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="of the model; made if it is not there")
-    known = ["default", *PRESETS["glide"]]
+    known = list(PRESETS["glide"])
     parser.add_argument("--presets", nargs="+", choices=known, default=known)
     parser.add_argument("--repeats", type=int, default=1)
     args = parser.parse_args()

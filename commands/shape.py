@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from ..pipelines.point_e import ShapeOutput
     from ..point_e import PointCloud, SurfaceModel
 
-
 UNCONDITIONAL = "unconditional-3d"
 OF_MESHES = (".glb", ".gltf", ".obj", ".stl")
 NO_SURFACE = "has no surface model and makes no meshes; give another --model"
@@ -232,18 +231,22 @@ def _mesh_of(
     """
     from ..point_e.mesh import check_solid, make_mesh
 
+    def none(why: object) -> None:
+        if needed:
+            raise ValueError(f"{name}{why}")
+        typer.echo(f"hint: there is no mesh beside it: {why}", err=True)
+
     try:
         check_solid(cloud)
-        network = surface()
-        if network is None:
-            raise ValueError(f"{model} {NO_SURFACE}")
-        cloud = cloud.farthest_sample(network.config["n_ctx"])
+    except ValueError as error:
+        return none(error)
+    if (network := surface()) is None:
+        return none(f"{model} {NO_SURFACE}")
+    cloud = cloud.farthest_sample(network.config["n_ctx"])
+    try:
         return make_mesh(network, cloud, smooth=smooth, triangles=triangles)
     except ValueError as error:
-        if needed:
-            raise ValueError(f"{name}{error}") from None
-        typer.echo(f"hint: there is no mesh beside it: {error}", err=True)
-        return None
+        return none(error)
 
 
 def _is_photo(what: str) -> bool:

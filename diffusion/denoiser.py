@@ -76,7 +76,6 @@ def scale_between(
     guidance_scale: float, low: float, high: float, alphas_cumprod: np.ndarray | Tensor
 ) -> Callable[[int], float]:
     """A scale for `guided`: `guidance_scale` at noise levels from `low` to `high`, and 1, which is none, elsewhere.
-
     One below 1, which leans away from what is told, holds at all levels.
 
     A level is the noise's deviation in units of the picture's own, sigma = sqrt((1 - alpha_bar) / alpha_bar).

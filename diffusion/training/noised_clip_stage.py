@@ -28,7 +28,7 @@ class NoisedClipTraining(
 
     tokenizer: "toybox" (the default), "openai" or the path of a tokenizer.json; schedule: the noise schedule;
     base: the name or folder of the model that it is to guide, whose pictures' size and schedule must be its own. It is
-    saved together with all parts that the model has at that time; without it, alone;
+    saved together with all parts that the model has at that time; without it, with those of start_from, or alone;
     start_from: a model's name or folder whose noised_clip it goes on from. Layout and tokenizer are then its own.
     """
 

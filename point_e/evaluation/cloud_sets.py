@@ -53,7 +53,8 @@ def _read(sources: Iterator[tuple[str, dict[str, str], Path | bytes]]) -> CloudS
             found.skipped.append(str(error))
             continue
         if name in found.clouds:
-            found.skipped.append(f"{source}: another cloud is called {name} as well")
+            where = source if isinstance(source, Path) else "a sample"
+            found.skipped.append(f"{where}: another cloud is called {name} as well")
             continue
         found.clouds[name] = cloud
         found.captions |= caption

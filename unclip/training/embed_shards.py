@@ -80,7 +80,9 @@ def _embedded(shards: Shards, numbers: list[int], clip: ClipModel, bar: tqdm) ->
 
 @torch.no_grad()
 def _is_of(clip: ClipModel, sample: dict[str, Any]) -> bool:
-    """Whether a sample's vector is this CLIP's."""
+    """Whether a sample has a vector, and it is this CLIP's."""
+    if CACHED not in sample:
+        return False
     vector = torch.from_numpy(np.load(io.BytesIO(sample[CACHED]), allow_pickle=False)).float()
     pixels = _pixels(sample, clip)[None].to(clip.encoder.device)
     fresh = clip.encoder.encode_image(pixels, with_grid=False).vector[0].float().cpu()
