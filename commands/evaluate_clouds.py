@@ -11,7 +11,7 @@ import typer
 from .bars import print_lines
 
 if TYPE_CHECKING:
-    from ..point_e import PointNetClassifier
+    from ..point_e import PointCloud, PointNetClassifier
     from ..point_e.evaluation import CloudSet
 
 SHOWN = {
@@ -92,7 +92,7 @@ def _classes(sets: list[CloudSet], classifier: str) -> dict[str, float]:
     from ..point_e.evaluation import cloud_judge, frechet_distance, inception_score
     from ..point_e.evaluation.measures import classified
 
-    clouds = [list(each.clouds.values()) for each in sets]
+    clouds = [_seen(each) for each in sets]
     if classifier == cloud_judge.JUDGE:
         seen = [cloud_judge.judged(each, progress=True) for each in clouds]
     else:
@@ -102,9 +102,26 @@ def _classes(sets: list[CloudSet], classifier: str) -> dict[str, float]:
         name: inception_score(each.log_probabilities)
         for name, each in zip(("p_is", "p_is_of_b"), seen, strict=False)
     }
-    if len(seen) == 2:
+    if len(seen) == 2 and min(map(len, clouds)) < 2:
+        sets[0].skipped.append("P-FID: it needs two clouds or more on both sides")
+    elif len(seen) == 2:
         result = {"p_fid": frechet_distance(seen[0].features, seen[1].features), **result}
     return result
+
+
+def _seen(clouds: CloudSet) -> list[PointCloud]:
+    """Those with as many points as a classifier looks at; the others are reported."""
+    from ..point_e.classifier import FEWEST
+
+    for name, cloud in clouds.clouds.items():
+        if len(cloud) < FEWEST:
+            clouds.skipped.append(
+                f"{name} from P-FID and P-IS: it has {len(cloud)} points of {FEWEST} or more"
+            )
+    seen = [cloud for cloud in clouds.clouds.values() if len(cloud) >= FEWEST]
+    if not seen:
+        raise ValueError(f"a classifier looks at {FEWEST} points or more, and no cloud has as many")
+    return seen
 
 
 def _read_classifier(name: str) -> PointNetClassifier:

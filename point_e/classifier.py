@@ -19,6 +19,8 @@ from ..weights.load_original import load_original
 from .layout import arguments, sizes
 from .points import farthest_points
 
+FEWEST = 512  # points of a cloud
+
 
 class Classified(NamedTuple):
     """features: [N, 256 width_mult], for P-FID; log_probabilities: [N, num_class], for P-IS."""
@@ -88,7 +90,7 @@ class PointNetClassifier(ModelMixin, ConfigMixin):
             round(channels * width_mult) for channels in (64, 128, 256, 512, 1024)
         )
         first = 6 if normal_channel else 3
-        self.sa1 = SetAbstraction((first, w64, w64, w128), count=512, radius=0.2, near=32)
+        self.sa1 = SetAbstraction((first, w64, w64, w128), count=FEWEST, radius=0.2, near=32)
         self.sa2 = SetAbstraction((w128 + 3, w128, w128, w256), count=128, radius=0.4, near=64)
         self.sa3 = SetAbstraction((w256 + 3, w256, w512, w1024))
         self.fc1, self.bn1 = nn.Linear(w1024, w512), nn.BatchNorm1d(w512)
@@ -121,9 +123,9 @@ class PointNetClassifier(ModelMixin, ConfigMixin):
         a cloud's place in its batch, `torch.arange(N)`. Raises ValueError on other shapes.
         """
         channels = 6 if self.config["normal_channel"] else 3
-        if clouds.dim() != 3 or clouds.shape[1] != channels or clouds.shape[2] < 512:
+        if clouds.dim() != 3 or clouds.shape[1] != channels or clouds.shape[2] < FEWEST:
             raise ValueError(
-                f"clouds have shape {tuple(clouds.shape)}; expected [N, {channels}, points], 512 points or more"
+                f"clouds have shape {tuple(clouds.shape)}; expected [N, {channels}, points], {FEWEST} points or more"
             )
         points = rearrange(clouds, "n c points -> n points c")
         xyz, features = self.sa1(points[..., :3], points[..., 3:], starts)

@@ -122,6 +122,18 @@ def test_the_published_classifier_is_known_by_name(sets, monkeypatch, capfd):
     assert "MAQUETTE_OFFLINE forbids downloading it" in capfd.readouterr().err
 
 
+def test_what_a_classifier_cannot_see_is_left_out_of_its_measures_alone(sets, classifier, tmp_path, capfd):
+    whole = PointCloud.load(sets / "a" / "1.ply")
+    whole.save(tmp_path / "1.ply")
+    whole.random_sample(100).save(tmp_path / "0.ply")
+    call = ["evaluate", "clouds", str(tmp_path), str(sets / "b"), "--classifier", str(classifier), "--json"]
+    assert run(call) == 0
+    out, err = capfd.readouterr()
+    result = json.loads(out)
+    assert result["a"] == 2 and result["chamfer"] > 0 and result["p_is"] >= 1 and "p_fid" not in result
+    assert "0 from P-FID and P-IS: it has 100 points" in err and "P-FID: it needs two clouds" in err
+
+
 def test_of_two_clouds_of_one_name_the_second_is_left_out(sets, tmp_path, capfd):
     for name in ("1.npz", "1.ply"):
         PointCloud.load(sets / "a" / "1.ply").save(tmp_path / name)

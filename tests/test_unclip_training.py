@@ -165,6 +165,23 @@ def test_a_part_is_saved_into_an_unclip_of_its_own_clip_alone(tmp_path):
             PriorStage(config(PRIOR, stage=stage))
 
 
+@pytest.mark.parametrize("kind", ["prior", "autoregressive"])
+def test_a_prior_goes_on_from_a_models(embedded, tmp_path, kind):
+    stage, _, model = STAGES[kind]
+    recipe = config(model)
+    fit(stage(recipe), recipe, embedded, tmp_path / "first")
+    start = {"start_from": str(tmp_path / "first" / "model")}
+    again = stage(config({}, stage=start))
+    before = load_saved(type(again.model), tmp_path / "first" / "model" / "prior", torch.float32).state_dict()
+    again.begin(Shards(embedded))
+    assert all(torch.equal(weight, before[name]) for name, weight in again.model.state_dict().items())
+    with pytest.raises(ValueError, match="has xf_width 32, but model: in the recipe says 64"):
+        stage(config({"xf_width": 64}, stage=start))
+    other = AutoregressiveStage if kind == "prior" else PriorStage
+    with pytest.raises(ValueError, match=f"is a {type(again.model).__name__}, not a"):
+        other(config({}, stage=start))
+
+
 def test_a_decoder_goes_on_at_another_size(embedded, tmp_path):
     small = config(DECODER)
     stage = DecoderStage(small)

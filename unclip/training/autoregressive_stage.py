@@ -12,7 +12,7 @@ from ...diffusion.training.clip_conditions import ClipConditions
 from ...training import Shards, TrainConfig
 from ..autoregressive_prior import AutoregressivePrior
 from .prior_stage import PriorTraining
-from .saving import check_base, save_part
+from .saving import check_base, save_part, start_prior
 
 
 class AutoregressiveStage:
@@ -28,12 +28,15 @@ class AutoregressiveStage:
         check_base(self.settings.base, self.clip)
         self.frozen = [self.clip.encoder]
         torch.manual_seed(config.seed)
-        self.text_ctx = config.model.get("text_ctx", 77)
-        self.model = AutoregressivePrior(**config.model, **self.clip.layout(self.text_ctx))
+        self.model = start_prior(AutoregressivePrior, self.settings.start_from, config.model, self.clip)
+        self.text_ctx = self.model.config["text_ctx"]
         self.flops_per_sample = 3 * self._forward_flops()
 
     def begin(self, shards: Shards) -> None:
-        """Principal components and their ranges. Raises as `look_at` and `fit`."""
+        """Principal components and their ranges. Raises as `look_at` and `fit`. A prior that goes on keeps its own."""
+        if self.settings.start_from:
+            self.clip.check(shards)
+            return
         self.model.fit(*self.clip.look_at(shards))
 
     def prepare(self, sample):

@@ -139,6 +139,7 @@ class DecoderStage:
         if not start:
             network = UnCLIPDecoder(**layout, **self.clip.layout(layout.get("text_ctx", 77)))
             return begun_with(network, self.settings.glide) if self.settings.glide else network
+        check_base(start, self.clip)
         trained = load_saved(UnCLIPDecoder, part_folder(str(find_unclip(start)), "decoder"), torch.float32)
         had: dict[str, Any] = {key: value for key, value in trained.config.items() if not key.startswith("_")}
         before, after = had["image_size"], layout.get("image_size", had["image_size"])

@@ -18,7 +18,7 @@ from ...diffusion.schedules import make_scheduler
 from ...diffusion.training.clip_conditions import ClipConditions
 from ...training import Shards, TrainConfig
 from ..prior import DiffusionPrior
-from .saving import check_base, save_part
+from .saving import check_base, save_part, start_prior
 
 VALIDATION_STEPS = 8
 
@@ -28,11 +28,13 @@ class PriorTraining(BaseModel, title="stage: of a prior's recipe", extra="forbid
 
     clip: what ClipModel.from_pretrained takes, whose texts are read and whose pictures' vectors are learned;
     base: the name or folder of an unCLIP model that the prior is saved into, beside its other parts;
+    start_from: the name or folder of an unCLIP model whose prior, of the same kind and CLIP, it goes on from;
     drop_text: the share of captions replaced by the empty text.
     """
 
     clip: str = "mini"
     base: str | None = None
+    start_from: str | None = None
     drop_text: Annotated[float, Field(ge=0, le=1)] = 0.1
 
 
@@ -55,13 +57,19 @@ class PriorStage:
         check_base(settings.base, self.clip)
         self.frozen = [self.clip.encoder]
         torch.manual_seed(config.seed)
-        self.text_ctx = config.model.get("text_ctx", 77)
-        self.model = DiffusionPrior(**config.model, **self.clip.layout(self.text_ctx))
+        self.model = start_prior(DiffusionPrior, settings.start_from, config.model, self.clip)
+        self.text_ctx = self.model.config["text_ctx"]
         self.noising = HybridLoss(settings.schedule)
         self.flops_per_sample = 3 * self._forward_flops()
 
     def begin(self, shards: Shards) -> None:
-        """Mean and deviation of image embeddings, which it works on normalised ones by. Raises as `look_at`."""
+        """Mean and deviation of image embeddings, which it works on normalised ones by. Raises as `look_at`.
+
+        A prior that goes on keeps its own.
+        """
+        if self.settings.start_from:
+            self.clip.check(shards)
+            return
         embeddings, _ = self.clip.look_at(shards)
         self.model.mean.copy_(embeddings.mean(0))
         self.model.std.copy_(embeddings.std(0, correction=0).clamp_min(1e-6))

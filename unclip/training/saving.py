@@ -12,7 +12,7 @@ from torch import nn
 
 from ...clip.encoder import ClipEncoder
 from ...diffusion.training.clip_conditions import SAME, ClipConditions
-from ...diffusion.training.start import part_folder
+from ...diffusion.training.start import check_layout, part_folder
 from ...weights.load_saved import load_saved
 from ...weights.model_folder import extend_model_folder, find_model, read_index, write_model_folder
 from ...weights.table import unclip_task
@@ -38,7 +38,7 @@ def find_unclip(model: str) -> Path:
 
 @torch.no_grad()
 def check_base(base: str | None, clip: ClipConditions | None = None) -> None:
-    """See, before it is trained, that a part can be saved into the unCLIP model `base`.
+    """See, before it is trained, that a part can be saved into the unCLIP model `base`, or go on from it.
 
     clip: what the part is told by, if it is. Raises what `find_unclip` raises, and ValueError for another CLIP's model.
     """
@@ -55,7 +55,28 @@ def check_base(base: str | None, clip: ClipConditions | None = None) -> None:
         encoder.encode_text(tokens, with_states=False).vector.float() for encoder in (clip.encoder, theirs)
     )
     if ours.shape != other.shape or F.cosine_similarity(ours, other).item() < SAME:
-        raise ValueError(f"base: {base} reads with another CLIP than {clip.name}; name that one as clip:.")
+        raise ValueError(f"{base} reads with another CLIP than {clip.name}; name that one as clip:.")
+
+
+def start_prior(kind: Any, start: str | None, layout: Mapping[str, Any], clip: ClipConditions) -> Any:
+    """A prior of a recipe's layout, or with the weights of the unCLIP model `start`, whose layout it need not say.
+
+    Raises what `find_unclip` raises, and ValueError for another kind of prior or another layout.
+    """
+    if not start:
+        return kind(**layout, **clip.layout(layout.get("text_ctx", 77)))
+    check_base(start, clip)
+    folder = find_unclip(start)
+    place = part_folder(str(folder), "prior")
+    if (found := read_index(folder)["prior"][1]) != kind.__name__:
+        raise ValueError(f"start_from: the prior of {start} is a {found}, not a {kind.__name__}.")
+    trained = load_saved(kind, place, torch.float32)
+    had = {key: value for key, value in trained.config.items() if not key.startswith("_")}
+    check_layout(start, had, {**layout, **clip.layout(had["text_ctx"])})
+    # Made anew: a network that was loaded remembers from where.
+    model = kind(**had)
+    model.load_state_dict(trained.state_dict())
+    return model
 
 
 def save_part(
