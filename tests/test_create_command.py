@@ -179,7 +179,7 @@ def test_a_long_prompt_warns_once(create, tmp_path):
         (["a cat", "--colour", "red"], "No such option"),
         (["a cat", "--size", "30"], "a multiple of 4, such as 32, not 30"),
         (["a cat", "--size", "64"], "no upsampler and draws 16 px, not 64"),
-        (["a cat", "--preset", "fast"], "known are original"),
+        (["a cat", "--preset", "fast"], "known are default, original"),
         (["a cat", "--strength", "0.5"], "there is no photo"),
         (["a cat", "--from", "nowhere.png"], "No such file or directory: 'nowhere.png'"),
         (["a cat", "--from", __file__], "cannot identify image file"),
