@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -140,15 +141,7 @@ def shape(
         cloud, solid = PointCloud.load(what), None
         if mesh or drawn:
             cloud = _fitted(cloud)
-
-            def surface() -> SurfaceModel | None:
-                with cleaning_up_on_interrupt():
-                    ready_model(model, point_e_task(model))
-                typer.echo(f"loading {model} …", err=True)
-                from ..pipelines import pipeline
-
-                return pipeline("image-to-3d", model).surface
-
+            surface = partial(_surface_of, model)
             solid = _mesh_of(cloud, surface, f"{what}: ", model, smooth, triangles, needed=mesh)
         clean_up_on_interrupt()
         typer.echo(save_shape(target, cloud, solid).resolve())
@@ -175,8 +168,8 @@ def shape(
         clean_up_on_interrupt()
         for cloud, settings in zip(made.clouds, made.settings, strict=True):
             place = target if count == 1 else _named_by_seed(target, settings["seed"])
+            solid = None
             try:
-                solid = None
                 if mesh or drawn:
                     solid = _mesh_of(cloud, lambda: pipe.surface, "", model, smooth, triangles, needed=mesh)
             except ValueError as error:
@@ -213,6 +206,16 @@ def _fitted(cloud: PointCloud) -> PointCloud:
         err=True,
     )
     return cloud.fitted()
+
+
+def _surface_of(model: str) -> SurfaceModel | None:
+    """A model's surface model, if it has one."""
+    with cleaning_up_on_interrupt():
+        ready_model(model, point_e_task(model))
+    typer.echo(f"loading {model} …", err=True)
+    from ..pipelines import pipeline
+
+    return pipeline("image-to-3d", model).surface
 
 
 def _mesh_of(

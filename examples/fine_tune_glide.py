@@ -17,13 +17,13 @@ from pathlib import Path
 
 from maquette import pipeline
 from maquette.clip import open_picture
+from maquette.diffusion.training.pictures import KINDS
 from maquette.diffusion.training.stage import GlideStage
 from maquette.toybox.sheet import contact_sheet
 from maquette.training import TrainConfig, fit
 from maquette.training.shards import add_sample
 
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-AS_THEY_ARE = (".jpg", ".jpeg", ".png", ".webp")
 
 
 def with_captions(folder, side):
@@ -55,9 +55,9 @@ def kept(path, side):
         raise ValueError(
             f"it has {picture.width}×{picture.height} pixels, and {side}×{side} are learned from"
         )
-    suffix = path.suffix.lower()
-    if suffix in AS_THEY_ARE:
-        return {suffix[1:]: path.read_bytes()}
+    kind = path.suffix.lower()[1:]
+    if kind in KINDS:  # of pictures in a shard
+        return {kind: path.read_bytes()}
     content = io.BytesIO()
     picture.save(content, "png")
     return {"png": content.getvalue()}

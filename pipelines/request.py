@@ -119,6 +119,7 @@ def check_share(value: Any, what: str) -> None:
 
 
 def check_guidance(value: Any, what: str, such_as: str) -> None:
+    """Raises ValueError, which calls it `what` and names a usual one, for a scale beyond 1000 or -1000."""
     if not _is_finite(value) or abs(value) > MAX_GUIDANCE:
         raise ValueError(
             f"{what} must be a number from -{MAX_GUIDANCE} to {MAX_GUIDANCE} such as {such_as}, not {value!r}"

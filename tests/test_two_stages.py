@@ -62,6 +62,17 @@ def test_the_original_preset_draws_as_the_original(golden, monkeypatch):
     assert_trajectory(made.images, tensors["out/ddpm"])
 
 
+def test_a_guidance_of_0_reads_no_words_in_either_stage():
+    pipe = tiny_two_stages()
+    pipe.register_to_config(guidance_interval=(0.5, 2.0))
+
+    def draw(prompt, scale):
+        return pipe(prompt, seed=0, guidance_scale=scale, output_type="np").images
+
+    assert np.array_equal(draw("a red chair", 0), draw("a blue table", 0))
+    assert np.abs(draw("a red chair", 1) - draw("a blue table", 1)).max() > 0.01
+
+
 def test_the_presets_are_the_notebooks():
     original, inpaint = (
         with_preset(tiny_two_stages().config, "original", f"glide{of}") for of in ("", "-inpaint")
