@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .schedules import RespacedScheduler
+
 Network = Callable[[Tensor, Tensor], Tensor]
 Denoiser = Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]
 Scale = float | Callable[[int], float]
@@ -88,19 +90,20 @@ def scale_between(
 
 
 def clip_guided(
-    denoise: Denoiser, gradient: Callable[[Tensor, Tensor], Tensor], alphas_cumprod: np.ndarray | Tensor
+    denoise: Denoiser, gradient: Callable[[Tensor, Tensor], Tensor], scheduler: RespacedScheduler
 ) -> Denoiser:
-    """A denoiser whose x0 is moved where `gradient` points: by what a shift of the score by it comes to.
+    """A denoiser whose x0 is moved where `gradient` points, by as much as moves the step of `scheduler` by it.
 
-    gradient: (x [N, C, …], timesteps [N]) -> the gradient of a log-probability with respect to x, such as
-    `NoisedClip.guidance_gradient`. alphas_cumprod: as for `from_epsilon`. Source: Dhariwal & Nichol 2021, section 4.2.
+    denoise: what is clipped is clipped before, as in the original. gradient: (x [N, C, …], timesteps [N]) -> the
+    gradient of a log-probability with respect to x, such as `NoisedClip.guidance_gradient`.
+    Source: Dhariwal & Nichol 2021, section 4.
     """
-    table = torch.as_tensor(alphas_cumprod)
 
     def moved(x: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor | None]:
         x0, variance = denoise(x, timesteps)
-        alpha_bar = table[timesteps.cpu()]
-        return x0 + per_sample((1 - alpha_bar) / alpha_bar.sqrt(), x) * gradient(x, timesteps), variance
+        return x0 + scheduler.shift_per_gradient(int(timesteps[0]), variance) * gradient(
+            x, timesteps
+        ), variance
 
     return moved
 

@@ -157,6 +157,24 @@ class RespacedScheduler:
                 noise = noise * ((1 - alpha_bar) / (1 - previous)) ** ((variance + 1) / 4)
         return self.rule.step(x0, remaining, x, eta=1.0, variance_noise=noise).prev_sample
 
+    def shift_per_gradient(self, timestep: int, variance: torch.Tensor | None) -> torch.Tensor:
+        """How far x0 moves for the gradient of a log-probability with respect to x, for each unit of it.
+
+        timestep: one of `timesteps`. variance: as for `step`, of any shape, for "ddpm": there the mean of the step
+        moves by its variance times the gradient, everywhere else the score by the gradient.
+        Source: Dhariwal & Nichol 2021, algorithms 1 and 2.
+        """
+        step = self.timesteps.index(timestep)
+        if self.sampler != "ddpm" or step == len(self.timesteps) - 1:
+            # Of the last step it is the same but for a variance that is next to nothing.
+            alpha_bar = self.alphas_cumprod[timestep]
+            return (1 - alpha_bar) / alpha_bar.sqrt()
+        alpha_bar, previous = self._alpha_bars(step)
+        smallest = (1 - previous) / previous.sqrt()
+        if variance is None:
+            return smallest
+        return smallest * ((1 - alpha_bar) / (1 - previous)) ** ((variance + 1) / 2)
+
     def _alpha_bars(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         remaining = len(self.timesteps) - 1 - step
         return self.rule.alphas_cumprod[remaining], self.rule.alphas_cumprod[remaining - 1]

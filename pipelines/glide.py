@@ -11,7 +11,7 @@ from torch import Tensor
 from ..clip.model import ClipModel
 from ..clip.preprocess import Preprocess
 from ..diffusion.clip_gradient import clip_gradient, noised_clip_gradient
-from ..diffusion.denoiser import clip_guided, x0_guided
+from ..diffusion.denoiser import clip_guided, clipped, x0_guided
 from ..diffusion.sampling import steps_taken
 from .base import Callback, OnStageStep, PictureOutput, Request, check_picture_type
 from .glide_stages import GlideStages, Layer
@@ -93,13 +93,11 @@ class GlidePipeline(GlideStages):
         if scale is None or scale == 0:
             return None
         if clip is not None:
-            return lambda denoise, texts, alphas_cumprod: x0_guided(
-                denoise, clip_gradient(clip, texts, scale), alphas_cumprod
+            return lambda denoise, texts, scheduler: clipped(
+                x0_guided(denoise, clip_gradient(clip, texts, scale), scheduler.alphas_cumprod)
             )
         if self.noised_clip is None:
             raise ValueError("this model has no noised_clip to guide it; give a ClipModel as clip")
-        return lambda denoise, texts, alphas_cumprod: clip_guided(
-            denoise,
-            noised_clip_gradient(self.noised_clip, self.clip_tokenizer, texts, scale),
-            alphas_cumprod,
+        return lambda denoise, texts, scheduler: clip_guided(
+            denoise, noised_clip_gradient(self.noised_clip, self.clip_tokenizer, texts, scale), scheduler
         )

@@ -25,7 +25,7 @@ from ..diffusion.denoiser import (
 from ..diffusion.glide import GlideUNet
 from ..diffusion.noised_clip import NoisedClip
 from ..diffusion.sampling import begun, normal_draws, sample, steps_taken
-from ..diffusion.schedules import make_scheduler, respaced_timesteps
+from ..diffusion.schedules import RespacedScheduler, make_scheduler, respaced_timesteps
 from ..diffusion.text_reader import TextReader
 from ..diffusion.tokenizer import GlideTokenizer
 from ..diffusion.unet import Conditioning
@@ -43,8 +43,8 @@ PIXEL_COPIES, LAYER_COPIES = 16, 32
 # A side in pixels -> the picture [N or 1, 3, side, side] in [-1, 1], and a mask [N or 1, 1, side, side]: 1 where it is
 # known, and in between where it is mixed in.
 Known = Callable[[int], tuple[Tensor, Tensor]]
-# (denoiser, the prompt of each sample, alphas_cumprod) -> the same with a layer over it.
-Layer = Callable[[Denoiser, Sequence[str], Tensor], Denoiser]
+# (clipped denoiser, the prompt of each sample, what steps with it) -> the same with a layer over it.
+Layer = Callable[[Denoiser, Sequence[str], RespacedScheduler], Denoiser]
 
 
 class GlideStages(Pipeline):
@@ -134,11 +134,10 @@ class GlideStages(Pipeline):
         draw = normal_draws(request.generators, (3, side, side), self.device)
         pixels = self._pixels(known, side, len(request))
         denoise = self._guided(request, scheduler.alphas_cumprod, _seen(self.unet, pixels))
-        if guide is not None:
-            denoise = guide(denoise, request.prompts, scheduler.alphas_cumprod)
         denoise = keep_known(denoise, *pixels) if pixels else denoise
         quantile = how["dynamic_threshold"]
         denoise = dynamically_clipped(denoise, quantile) if quantile else clipped(denoise)
+        denoise = guide(denoise, request.prompts, scheduler) if guide else denoise
         x, start = draw(), 0
         if photo is not None:
             start = request.steps - steps_taken(request.steps, strength)

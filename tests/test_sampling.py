@@ -255,6 +255,26 @@ def test_a_network_without_variance_and_one_of_a_wrong_shape():
         from_x0(lambda x, t: x[:, :3])(x, timesteps)
 
 
+@pytest.mark.parametrize("place, beta_share", [(-1.0, 0.0), (0.5, 0.75), (None, 0.0)])
+def test_a_gradient_moves_the_mean_of_an_ancestral_step_by_its_variance(place, beta_share):
+    scheduler = make_scheduler("ddpm", "squaredcos_cap_v2", 20)
+    scheduler.start()
+    timestep, following = scheduler.timesteps[3:5]
+    alpha_bar, previous = (float(scheduler.alphas_cumprod[t]) for t in (timestep, following))
+    largest = 1 - alpha_bar / previous
+    smallest = largest * (1 - previous) / (1 - alpha_bar)
+    x, x0, gradient = torch.randn(3, 2, 3, 4, 4)
+    variance = None if place is None else torch.full_like(x, place)
+    moved = clip_guided(lambda x, t: (x0, variance), lambda x, t: gradient, scheduler)(
+        x, torch.tensor([timestep, timestep])
+    )
+    means = (scheduler.step(3, x, some, variance, lambda: torch.zeros_like(x)) for some in (moved[0], x0))
+    shift = next(means) - next(means)
+    torch.testing.assert_close(
+        shift, smallest ** (1 - beta_share) * largest**beta_share * gradient, atol=1e-6, rtol=1e-4
+    )
+
+
 def test_a_shifted_score_moves_a_gaussian():
     """Guided towards a target by the exact gradient, an exact sampler ends in the product of both normals."""
     alphas_cumprod = torch.from_numpy(np.cumprod(1 - betas("linear")))
@@ -269,9 +289,7 @@ def test_a_shifted_score_moves_a_gaussian():
 
     scheduler = make_scheduler("ddim", "linear", 250)
     denoise = from_epsilon(gaussian_network("linear"), alphas_cumprod)
-    ours = sample(
-        clip_guided(denoise, gradient, alphas_cumprod), scheduler, torch.randn(4, 3, 32, 32), no_draw
-    )
+    ours = sample(clip_guided(denoise, gradient, scheduler), scheduler, torch.randn(4, 3, 32, 32), no_draw)
     expected = (MEAN / STD**2 + target / width**2) / (1 / STD**2 + 1 / width**2)
     assert abs(ours.mean() - expected) < 0.01
     assert abs(ours.std() - (1 / STD**2 + 1 / width**2) ** -0.5) < 0.01
