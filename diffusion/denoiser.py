@@ -101,9 +101,8 @@ def clip_guided(
 
     def moved(x: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor | None]:
         x0, variance = denoise(x, timesteps)
-        return x0 + scheduler.shift_per_gradient(int(timesteps[0]), variance) * gradient(
-            x, timesteps
-        ), variance
+        shift = scheduler.shift_per_gradient(int(timesteps[0]), variance)
+        return x0 + shift * gradient(x, timesteps), variance
 
     return moved
 
