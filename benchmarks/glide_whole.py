@@ -19,8 +19,8 @@ from pathlib import Path
 
 import torch
 from glide_step import UPSAMPLER, network, original
+from maquette.clip.training.tokenizers import TOYBOX_TOKENIZER
 from maquette.diffusion import GlideTokenizer
-from maquette.diffusion.training.start import BUNDLED_TOKENIZER
 from maquette.pipelines import GlidePipeline
 from maquette.pipelines.convert import SETTINGS
 from maquette.pipelines.presets import PRESETS
@@ -33,7 +33,7 @@ ORIGINAL_STEPS = 100, 27  # guided ones of the base, and of the upsampler
 def write_model(folder: Path) -> None:
     """A model folder of the published sizes, in float16 as the published files are."""
     base, upsampler = (network(config).half() for config in ({}, UPSAMPLER))
-    tokenizer = GlideTokenizer.from_file(BUNDLED_TOKENIZER)
+    tokenizer = GlideTokenizer.from_file(TOYBOX_TOKENIZER)
     GlidePipeline(base, tokenizer, upsampler=upsampler, **SETTINGS).save_pretrained(folder)
 
 

@@ -5,7 +5,7 @@ the picture, vector or cloud that x is without its noise, and where the network 
 (the smallest) to 1 (the largest). `from_epsilon` and `from_x0` make one of a network; the others are layers over one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import product
 
 import numpy as np
@@ -75,14 +75,19 @@ def guided(
 
 
 def scale_between(
-    guidance_scale: float, low: float, high: float, alphas_cumprod: np.ndarray | Tensor
-) -> Callable[[int], float]:
-    """A scale for `guided`: `guidance_scale` at noise levels from `low` to `high`, and 1, which is none, elsewhere.
-    One below 1, which leans away from what is told, holds at all levels.
+    guidance_scale: float, interval: Sequence[float] | None, alphas_cumprod: np.ndarray | Tensor
+) -> Scale:
+    """A scale for `guided`: `guidance_scale` at the noise levels of an interval, and 1, which is none, elsewhere.
+
+    interval: the lowest and the highest level, None: all. A scale below 1, which leans away from what is told, holds at
+    all levels in any case.
 
     A level is the noise's deviation in units of the picture's own, sigma = sqrt((1 - alpha_bar) / alpha_bar).
     Source: Kynkäänniemi et al. 2024, section 3: guidance harms at high noise and costs for nothing at low noise.
     """
+    if interval is None:
+        return guidance_scale
+    low, high = interval
     table = torch.as_tensor(alphas_cumprod)
     sigmas = ((1 - table) / table).sqrt()
     outside = min(1.0, guidance_scale)

@@ -70,24 +70,18 @@ class GlideTokenizer:
         """The token ids of a text, neither padded nor truncated."""
         return self.tokenizer.encode(_clean(text)).ids
 
-    def __call__(self, texts: Sequence[str], context_length: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def with_mask(self, texts: Sequence[str], context_length: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Tokens int64 [N, context_length] and their mask, bool likewise, True where there is text.
 
         Longer texts lose their end; `truncated_at` tells where.
         """
-        tokens, mask = self.unconditional(len(texts), context_length)
+        tokens = torch.full((len(texts), context_length), self.padding_id)
+        mask = torch.zeros_like(tokens, dtype=torch.bool)
         for row, text in enumerate(texts):
             ids = self.encode(text)[:context_length]
             tokens[row, : len(ids)] = torch.tensor(ids)
             mask[row, : len(ids)] = True
         return tokens, mask
-
-    with_mask = __call__
-
-    def unconditional(self, n: int, context_length: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """What `n` empty texts give: padding, and a mask that is False everywhere."""
-        shape = (n, context_length)
-        return torch.full(shape, self.padding_id), torch.zeros(shape, dtype=torch.bool)
 
     def truncated_at(self, text: str, context_length: int) -> str | None:
         """The first word, lower-cased, that does not or not wholly fit; None if all words do."""

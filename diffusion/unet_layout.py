@@ -34,7 +34,6 @@ def _read(shape: dict[str, tuple[int, ...]], kind: str) -> dict[str, Any]:
     first = range(0, outputs, per_level)
     mults = [shape[f"output_blocks.{i}.0.in_layers.2.weight"][0] // model_channels for i in first]
     attended = [f"output_blocks.{i}.1.qkv.weight" in shape for i in first]
-    channels, embedding = mults[-1] * model_channels, shape["input_blocks.1.0.emb_layers.1.weight"][0]
     return {
         "in_channels": shape["input_blocks.0.0.weight"][1],
         "out_channels": shape["out.2.weight"][0],
@@ -42,6 +41,4 @@ def _read(shape: dict[str, tuple[int, ...]], kind: str) -> dict[str, Any]:
         "num_res_blocks": per_level - 1,
         "channel_mult": tuple(reversed(mults)),
         "attention_factors": tuple(2**i for i, yes in enumerate(reversed(attended)) if yes),
-        "scale_shift": embedding == 2 * channels,
-        "middle_attention": "middle_block.1.qkv.weight" in shape,
     }

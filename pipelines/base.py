@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
+from diffusers.image_processor import VaeImageProcessor
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.utils import BaseOutput
-from einops import rearrange
-from PIL import Image
 from torch import Tensor
 
 from ..layers import prepare
@@ -317,10 +316,4 @@ def check_picture_type(output_type: str) -> None:
 
 def as_pictures(x: Tensor, output_type: str) -> Any:
     """Pictures x [N, 3, H, W] in [-1, 1] as "pil", as "np", float32 [N, H, W, 3], or as "pt", float32 [N, 3, H, W]."""
-    x = (x.float().cpu() / 2 + 0.5).clamp(0, 1)
-    if output_type == "pt":
-        return x
-    x = rearrange(x, "n c h w -> n h w c")
-    if output_type == "np":
-        return x.numpy()
-    return [Image.fromarray(picture) for picture in (x * 255).round().to(torch.uint8).numpy()]
+    return VaeImageProcessor().postprocess(x.float().cpu(), output_type)

@@ -245,10 +245,8 @@ class GlideStages(Pipeline):
 
     def _guided(self, request: Request, alphas_cumprod: Tensor, seen: dict[str, Tensor]) -> Denoiser:
         """The base network with classifier-free guidance."""
-        n, scale = len(request), request.guidance_scale
-        if request.how["guidance_interval"] is not None:
-            low, high = request.how["guidance_interval"]
-            scale = scale_between(scale, low, high, alphas_cumprod)
+        n = len(request)
+        scale = scale_between(request.guidance_scale, request.how["guidance_interval"], alphas_cumprod)
         both = self._encode(self.unet, [*request.prompts, *[""] * n])
         worded, wordless = (both.rows(rows) for rows in torch.arange(2 * n, device=self.device).chunk(2))
         twice = {name: torch.cat([value, value]) for name, value in seen.items()}
@@ -291,16 +289,21 @@ def _check_parts(unet, upsampler, noised_clip, clip_tokenizer) -> None:
         raise ValueError(
             "the network given as unet is an upsampler; give a base network, and this one as upsampler"
         )
-    if upsampler is not None and not upsampler.config["super_res"]:
-        raise ValueError(
-            "the network given as upsampler is a base network, which takes no low_res; give an upsampler"
-        )
+    check_upsampler(upsampler)
     if upsampler is not None and upsampler.config["image_size"] % unet.config["image_size"]:
         large, small = upsampler.config["image_size"], unet.config["image_size"]
         raise ValueError(f"the upsampler's {large} px are no multiple of the {small} px that the base draws")
     if noised_clip is not None and clip_tokenizer is None:
         raise ValueError(
             "a noised_clip needs a clip_tokenizer, such as ClipTokenizer.openai() for the published one"
+        )
+
+
+def check_upsampler(network: Any) -> None:
+    """Raises ValueError for a base network of GLIDE's."""
+    if isinstance(network, GlideUNet) and not network.config["super_res"]:
+        raise ValueError(
+            "the network given as upsampler is a base network, which takes no low_res; give an upsampler"
         )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from diffusers.image_processor import VaeImageProcessor
 from einops import rearrange
 from PIL import Image
 from torch import Tensor
@@ -110,5 +111,5 @@ def _as_type(pictures: list[Image.Image], output_type: str) -> Any:
     """As `as_pictures`, of pictures that are there already."""
     if output_type == "pil":
         return pictures
-    array = np.stack([np.asarray(picture, np.float32) for picture in pictures]) / 255
-    return array if output_type == "np" else torch.from_numpy(rearrange(array, "n h w c -> n c h w"))
+    array = VaeImageProcessor.pil_to_numpy(pictures)
+    return array if output_type == "np" else VaeImageProcessor.numpy_to_pt(array)

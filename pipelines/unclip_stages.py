@@ -22,7 +22,7 @@ from ..unclip.large_upsampler import LargeUpsampler
 from ..unclip.text_conditions import TextConditions, read_texts
 from ..unclip.upsampler import UnCLIPUpsampler
 from .base import BATCH, OnStageStep, Pipeline, Request
-from .glide_stages import PIXELS, check_interval, check_strength, in_8_bits
+from .glide_stages import PIXELS, check_interval, check_strength, check_upsampler, in_8_bits
 from .karlo import is_diffusers_layout, load_diffusers_layout
 
 FAMILY = "unclip"
@@ -111,10 +111,8 @@ class UnCLIPStages(Pipeline):
         x, start = request.given["noise"].to(self.device) if "noise" in request.given else draw(), 0
         if "photo" in request.given:
             x, start = begun(scheduler, x, request.given["photo"], self._strength("decoder", request))
-        scale: Scale = request.guidance_scale
-        if request.how["guidance_interval"] is not None:
-            low, high = request.how["guidance_interval"]
-            scale = scale_between(request.guidance_scale, low, high, scheduler.alphas_cumprod)
+        interval = request.how["guidance_interval"]
+        scale = scale_between(request.guidance_scale, interval, scheduler.alphas_cumprod)
         denoise = self.decoding(embedding, request.prompts, scale, scheduler)
         x = sample(clipped(denoise), scheduler, x, draw, start, partial(on_step, stage="decoder"))
         x = x.clamp(-1, 1)
@@ -159,10 +157,7 @@ def _check_parts(
     decoder: UnCLIPDecoder, clip: ClipEncoder, upsampler: UnCLIPUpsampler | GlideUNet | None
 ) -> None:
     check_width("decoder", decoder, clip)
-    if isinstance(upsampler, GlideUNet) and not upsampler.config["super_res"]:
-        raise ValueError(
-            "the network given as upsampler is a base network, which takes no low_res; give an upsampler"
-        )
+    check_upsampler(upsampler)
 
 
 def check_width(name: str, network: Any, clip: ClipEncoder) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from PIL.Image import Image
@@ -101,7 +102,7 @@ class UnCLIPVariationPipeline(UnCLIPStages):
                 raise ValueError(f"noise has shape {tuple(noise.shape)}; expected {(things, 3, side, side)}")
             given["noise"] = noise
         given = {name: value.repeat_interleave(num_images_per_prompt, dim=0) for name, value in given.items()}
-        request = Request(request.prompts, request.generators, request.settings, request.how, given)
+        request = replace(request, given=given)
 
         def draw(some: Request, on_step: OnStageStep) -> Tensor:
             return self.draw(some, some.given["embedding"], on_step)

@@ -123,9 +123,7 @@ def _denoiser(
     conditional = told(net.encode_conditions(**given), net.token_counts(points, given))
     if not given or stage.guidance_scale in (0, 1):
         return at_sigmas(conditional, alphas_cumprod)
-    scale = stage.guidance_scale
-    if stage.guidance_interval is not None:
-        scale = scale_between(scale, *stage.guidance_interval, alphas_cumprod)
+    scale = scale_between(stage.guidance_scale, stage.guidance_interval, alphas_cumprod)
     unconditional = told(*nothing(net, given, points))
 
     def both(x: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -203,11 +203,11 @@ def test_guidance_may_vary_over_steps_and_computes_no_more_than_it_needs():
         )
 
     alphas_cumprod = np.array([0.99, 0.8, 0.5, 0.01])  # noise levels of 0.1, 0.5, 1, 9.9
-    varying = scale_between(2.0, 0.4, 1.0, alphas_cumprod)
+    varying = scale_between(2.0, (0.4, 1.0), alphas_cumprod)
     denoise = guided(from_x0(both), varying, conditional=network(3.0), unconditional=network(1.0))
     assert [denoise(torch.zeros(1, 1), torch.tensor([t]))[0].item() for t in range(4)] == [3, 5, 5, 3]
     assert calls == [(3.0, 1), ("both", 2), ("both", 2), (3.0, 1)]
-    assert scale_between(0.0, 0.4, 1.0, alphas_cumprod)(0) == 0  # without the words on the whole way
+    assert scale_between(0.0, (0.4, 1.0), alphas_cumprod)(0) == 0  # without the words on the whole way
     calls.clear()
     for scale in (0, 1):
         guided(from_x0(both), scale, network(3.0), network(1.0))(torch.zeros(1, 1), torch.tensor([0]))

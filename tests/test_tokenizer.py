@@ -22,7 +22,7 @@ def test_gpt2_ids_are_the_originals():
     assert tokenizer.vocab_size == 50257
     for record in json.loads((GOLDENS / "tokenizers" / "texts.json").read_text()):
         assert tokenizer.encode(record["text"]) == record["glide"]
-        tokens, mask = tokenizer([record["text"]], 16)
+        tokens, mask = tokenizer.with_mask([record["text"]], 16)
         assert [tokens[0].tolist(), mask[0].tolist()] == record["glide_padded_16"]
 
 
@@ -32,7 +32,7 @@ def test_gpt2_ids_are_the_originals():
 def test_any_text_is_legal(text, context_length):
     ids = MINI.encode(text)
     assert all(0 <= i < MINI.padding_id for i in ids)
-    tokens, mask = MINI(["", text], context_length)
+    tokens, mask = MINI.with_mask(["", text], context_length)
     kept = min(len(ids), context_length)
     assert tokens[1].tolist() == ids[:kept] + [MINI.padding_id] * (context_length - kept)
     assert mask.sum(1).tolist() == [0, kept]

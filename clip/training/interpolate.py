@@ -6,6 +6,7 @@ import copy
 
 import torch
 
+from ...training.layout import plain
 from ..encoder import ClipEncoder
 
 # Settings that leave the shapes of the weights alone but not their meaning: both models must have the same.
@@ -32,7 +33,7 @@ def interpolate(start: ClipEncoder, tuned: ClipEncoder, alpha: float) -> ClipEnc
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha must be a number from 0 (the start) to 1 (the trained), not {alpha!r}")
     for entry in COMPUTED:
-        ours, theirs = _plain(start.config[entry]), _plain(tuned.config[entry])
+        ours, theirs = plain(start.config[entry]), plain(tuned.config[entry])
         if ours != theirs:
             raise ValueError(
                 f"only models of one kind can be mixed; {entry} is {ours} in one and {theirs} in the other"
@@ -51,8 +52,3 @@ def interpolate(start: ClipEncoder, tuned: ClipEncoder, alpha: float) -> ClipEnc
             old, new = before[name].to(weight.device, torch.float32), weight.float()
             weight.copy_(torch.lerp(old, new, float(alpha)))
     return mixed
-
-
-def _plain(value: object) -> object:
-    """A value of a config; from a file its tuples come back as lists."""
-    return list(value) if isinstance(value, (tuple, list)) else value

@@ -9,10 +9,11 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt, model_validator
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from ...training import TrainConfig
 from ...training.adapters import merged
+from ...training.flops import training_flops
+from ...training.layout import check_layout, layout_of
 from ..encoder import MAX_LOGIT_SCALE, ClipEncoder
 from ..model import ClipModel
 from ..preprocess import Preprocess, open_picture
@@ -20,8 +21,8 @@ from ..tokenizer import ClipTokenizer
 from .fine_tuning import choose_trained
 from .interpolate import interpolate
 from .loss import contrastive_loss, gathered, sigmoid_loss
+from .tokenizers import named_tokenizer
 
-TOYBOX_TOKENIZER = Path(__file__).parents[2] / "toybox" / "tokenizer.json"
 LOSSES = {"contrastive": contrastive_loss, "sigmoid": sigmoid_loss}
 CAPTIONS = 4  # of one picture, at most
 PICTURES = ("png", "jpg", "jpeg", "webp")
@@ -91,7 +92,7 @@ class ClipStage:
             self.model.visual.requires_grad_(False)
         self.preprocess = Preprocess.from_config(self.model.config)
         if settings.train == "all" and settings.pairs == "image-text":
-            self.flops_per_sample = 3 * self._forward_flops()
+            self.flops_per_sample = training_flops(self._forward)
 
     def prepare(self, sample: dict[str, Any]) -> dict[str, Any]:
         """A raw sample -> tokens [captions, context_length], and other_tokens alike or pixels [3, side, side]."""
@@ -132,13 +133,10 @@ class ClipStage:
     def _tokens(self, texts: list[str]) -> torch.Tensor:
         return self.tokenizer(texts, self.model.config["context_length"], truncate=True)
 
-    @torch.no_grad()
-    def _forward_flops(self) -> int:
+    def _forward(self) -> None:
         side = self.model.config["image_resolution"]
         tokens = self.tokenizer(["a photo of something"], self.model.config["context_length"], truncate=True)
-        with FlopCounterMode(display=False) as counter:
-            self.model(torch.zeros(1, 3, side, side), tokens)
-        return counter.get_total_flops()
+        self.model(torch.zeros(1, 3, side, side), tokens)
 
 
 def _drawn(tokens: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -148,7 +146,7 @@ def _drawn(tokens: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 
 def _new(settings: ClipTraining, layout: dict[str, Any]) -> tuple[ClipEncoder, ClipTokenizer]:
-    tokenizer = _tokenizer(settings.tokenizer or "toybox")
+    tokenizer = named_tokenizer(settings.tokenizer or "toybox")
     if sigmoid := settings.loss == "sigmoid":
         layout = {"logit_bias": True, **layout}
     encoder = ClipEncoder(**layout, vocab_size=tokenizer.vocab_size)
@@ -160,24 +158,12 @@ def _new(settings: ClipTraining, layout: dict[str, Any]) -> tuple[ClipEncoder, C
 def _started(folder: str, tokenizer: str | None, layout: dict[str, Any]) -> tuple[ClipEncoder, ClipTokenizer]:
     start = ClipModel.from_pretrained(folder, dtype=torch.float32, device="cpu")
     before = start.own_encoder()
-    for key, wanted in layout.items():
-        found = before.config.get(key)
-        found, wanted = (list(v) if isinstance(v, (list, tuple)) else v for v in (found, wanted))
-        if found != wanted:
-            raise ValueError(
-                f"start_from: {folder} has {key} {found!r}, but model: in the recipe says {wanted!r}."
-            )
-    read = _tokenizer(tokenizer) if tokenizer else start.tokenizer
+    had = layout_of(before)
+    check_layout(folder, had, layout)
+    read = named_tokenizer(tokenizer) if tokenizer else start.tokenizer
     if tokenizer and read.vocab_size != before.config["vocab_size"]:
         raise ValueError(f"start_from: {folder} was trained with another tokenizer; drop the key tokenizer.")
-    # Made anew: diffusers would write the start's path into the config of what comes of it.
-    layout = {key: value for key, value in before.config.items() if not key.startswith("_")}
-    encoder = ClipEncoder(**layout)
+    # Made anew: a ClipModel's encoder is frozen and packed.
+    encoder = ClipEncoder(**had)
     encoder.load_state_dict(before.state_dict())
     return encoder, read
-
-
-def _tokenizer(name: str) -> ClipTokenizer:
-    if name == "openai":
-        return ClipTokenizer.openai()
-    return ClipTokenizer.from_file(TOYBOX_TOKENIZER if name == "toybox" else name)

@@ -7,18 +7,20 @@ from typing import Any
 
 import torch
 from pydantic import BaseModel, model_validator
-from torch.utils.flop_counter import FlopCounterMode
 
 from ...clip.tokenizer import ClipTokenizer
 from ...clip.training.loss import contrastive_loss, gathered
+from ...clip.training.tokenizers import named_tokenizer
 from ...training import TrainConfig
+from ...training.flops import training_flops
+from ...training.layout import check_layout, layout_of
 from ...weights.load_saved import load_saved
 from ...weights.model_folder import extend_model_folder, find_model, load_part, read_index, write_model_folder
 from ..glide import GlideUNet
 from ..loss import HybridLoss
 from ..noised_clip import NoisedClip
 from .pictures import caption_of, read_picture
-from .start import BUNDLED_TOKENIZER, check_layout, part_folder
+from .start import part_folder
 
 
 class NoisedClipTraining(
@@ -61,20 +63,17 @@ class NoisedClipStage:
         torch.manual_seed(config.seed)
         if settings.start_from:
             folder = part_folder(settings.start_from, "noised_clip")
-            start = load_saved(NoisedClip, folder, torch.float32)
-            check_layout(settings.start_from, start.config, config.model)
-            # Made anew: a network that was loaded remembers from where.
-            self.model = NoisedClip(**{k: v for k, v in start.config.items() if not k.startswith("_")})
-            self.model.load_state_dict(start.state_dict())
+            self.model = load_saved(NoisedClip, folder, torch.float32)
+            check_layout(settings.start_from, layout_of(self.model), config.model)
             place = part_folder(settings.start_from, "clip_tokenizer")
             self.tokenizer = load_part(ClipTokenizer, place, torch.float32)
         else:
-            self.tokenizer = _tokenizer(settings.tokenizer or "toybox")
+            self.tokenizer = named_tokenizer(settings.tokenizer or "toybox")
             self.model = NoisedClip(**config.model, n_vocab=self.tokenizer.vocab_size)
         self.hybrid = HybridLoss(settings.schedule, self.model.config["n_timesteps"])
         if settings.base:
             self._check_base(settings.base)
-        self.flops_per_sample = 3 * self._forward_flops()
+        self.flops_per_sample = training_flops(self._forward)
 
     def prepare(self, sample: dict[str, Any]) -> dict[str, Any]:
         """Picture and `txt` of a raw sample -> image uint8 [3, side, side], tokens [max_text_len] and their count."""
@@ -117,15 +116,6 @@ class NoisedClipStage:
             if theirs not in (None, ours[key]):
                 raise ValueError(f"base: {base} has {key} {theirs!r}, but the recipe says {ours[key]!r}.")
 
-    @torch.no_grad()
-    def _forward_flops(self) -> int:
+    def _forward(self) -> None:
         side = self.model.config["image_size"]
-        with FlopCounterMode(display=False) as counter:
-            self.model(torch.zeros(1, 3, side, side), torch.zeros(1, dtype=torch.int64), *self._tokens(["a"]))
-        return counter.get_total_flops()
-
-
-def _tokenizer(name: str) -> ClipTokenizer:
-    if name == "openai":
-        return ClipTokenizer.openai()
-    return ClipTokenizer.from_file(BUNDLED_TOKENIZER if name == "toybox" else name)
+        self.model(torch.zeros(1, 3, side, side), torch.zeros(1, dtype=torch.int64), *self._tokens(["a"]))

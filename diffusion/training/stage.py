@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from pydantic import BaseModel, Field, PositiveInt, model_validator
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from ...clip.model import ClipModel
+from ...clip.training.tokenizers import TOYBOX_TOKENIZER
 from ...toybox.sheet import contact_sheet
 from ...training import TrainConfig
 from ...training.adapters import add_adapters, merged
+from ...training.flops import training_flops
 from ...weights.model_folder import extend_model_folder, find_model, write_model_folder
 from ..denoiser import clipped, from_epsilon, guided
 from ..glide import GlideUNet
@@ -25,7 +26,7 @@ from ..text_reader import TextReader
 from ..tokenizer import GlideTokenizer
 from .masks import random_masks
 from .pictures import caption_of, read_picture
-from .start import BUNDLED_TOKENIZER, reader_of, started
+from .start import reader_of, started
 
 # What adapters stand beside: the convolutions and matrix products of the U-Net and of the text transformer.
 ADAPTED = (
@@ -91,7 +92,7 @@ class GlideStage:
             add_adapters(self.model, ADAPTED, self.settings.lora_rank)
             self.model.input_blocks[0].requires_grad_(bool(config.model.get("inpaint")))
         else:
-            self.flops_per_sample = 3 * self._forward_flops()
+            self.flops_per_sample = training_flops(self._forward)
 
     @property
     def levels(self) -> int:
@@ -172,17 +173,14 @@ class GlideStage:
         if settings.start_from and not settings.tokenizer:
             return reader_of(settings.start_from)
         path = settings.tokenizer or "toybox"
-        return TextReader(GlideTokenizer.from_file(BUNDLED_TOKENIZER if path == "toybox" else path))
+        return TextReader(GlideTokenizer.from_file(TOYBOX_TOKENIZER if path == "toybox" else path))
 
-    @torch.no_grad()
-    def _forward_flops(self) -> int:
+    def _forward(self) -> None:
         """Of one sample, as it is learned."""
         side, ctx = self.model.config["image_size"], self.model.config["text_ctx"]
         image, given = self.conditions(torch.zeros(1, 3, side, side, dtype=torch.uint8), torch.Generator())
-        with FlopCounterMode(display=False) as counter:
-            text = self.reader.inputs(*self.reader.tokens([""], ctx))
-            self.model(image, torch.zeros(1), **text, **given)
-        return counter.get_total_flops()
+        text = self.reader.inputs(*self.reader.tokens([""], ctx))
+        self.model(image, torch.zeros(1), **text, **given)
 
 
 def as_arrays(x: Tensor) -> list[np.ndarray]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,13 @@ from torch import Tensor
 
 from ...clip.encoder import ClipEncoder
 from ...clip.tokenizer import ClipTokenizer
+from ...training.layout import check_layout, layout_of
 from ...weights.load_saved import load_saved
 from ...weights.model_folder import find_model, load_part, read_index
 from ..glide import GlideUNet
 from ..text_reader import TextReader
 from ..tokenizer import GlideTokenizer
 
-BUNDLED_TOKENIZER = Path(__file__).parents[2] / "toybox" / "tokenizer.json"
 # What a recipe may say otherwise than the network that it goes on from.
 FREE = ("image_size", "dropout", "inpaint")
 NOT_SEEN = 3  # channels of the input that come before those of the picture to inpaint
@@ -54,7 +54,7 @@ def started(model: str, part: str, layout: Mapping[str, Any], reading: Mapping[s
     reading: what the texts' reader settles of the layout. Raises ValueError for what cannot be otherwise.
     """
     start = load_saved(GlideUNet, part_folder(model, part), torch.float32)
-    had = {key: _plain(value) for key, value in start.config.items() if not key.startswith("_")}
+    had = layout_of(start)
     upsamples = {False: "a base network", True: "an upsampler"}
     if had["super_res"] != (part == "upsampler"):
         wanted, found = upsamples[not had["super_res"]], upsamples[had["super_res"]]
@@ -72,19 +72,6 @@ def started(model: str, part: str, layout: Mapping[str, Any], reading: Mapping[s
     return network
 
 
-def check_layout(
-    model: str, had: Mapping[str, Any], layout: Mapping[str, Any], free: Sequence[str] = ()
-) -> None:
-    """Raise ValueError if a recipe's `layout` names what a network has not, or says it, unless `free`, otherwise."""
-    for key, wanted in layout.items():
-        if key not in had:
-            raise ValueError(f"unknown key {key!r} under model:; known are {', '.join(had)}.")
-        if key not in free and _plain(had[key]) != _plain(wanted):
-            raise ValueError(
-                f"start_from: {model} has {key} {had[key]!r}, but model: in the recipe says {wanted!r}."
-            )
-
-
 def _widened(weight: Tensor, patch_size: int) -> Tensor:
     """The first convolution's weight with zeros for the picture to inpaint and its mask."""
     per_channel = patch_size**2
@@ -92,8 +79,3 @@ def _widened(weight: Tensor, patch_size: int) -> Tensor:
     return torch.cat(
         [before, before.new_zeros(len(before), 4 * per_channel, *before.shape[2:]), after], dim=1
     )
-
-
-def _plain(value: Any) -> Any:
-    """A value of a config; from a file its tuples come back as lists."""
-    return list(value) if isinstance(value, (tuple, list)) else value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -11,14 +10,15 @@ import torch
 from PIL import Image
 from pydantic import BaseModel, Field, NonNegativeInt
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from ...diffusion.loss import HybridLoss
 from ...diffusion.sampling import normal_draws, seeded_generators
-from ...diffusion.training.start import check_layout, part_folder
+from ...diffusion.training.start import part_folder
 from ...toybox import make_scene, render
 from ...toybox.sheet import contact_sheet
 from ...training import Shards, TrainConfig
+from ...training.flops import training_flops
+from ...training.layout import check_layout, layout_of
 from ...weights.load_saved import load_saved
 from ...weights.model_folder import extend_model_folder, find_model, write_model_folder
 from ..drawing import draw_cloud
@@ -79,7 +79,7 @@ class PointStage:
         self.model = self._network({**config.model, **self.conditions.layout()}, trained)
         self.points = self.settings.points or self.model.config["n_ctx"]
         self.hybrid = HybridLoss(self.settings.schedule, TRAINING_STEPS, self.settings.snr_clamp)
-        self.flops_per_sample = 3 * self._forward_flops()
+        self.flops_per_sample = training_flops(self._forward)
 
     def begin(self, shards: Shards) -> None:
         """See PointConditions.check."""
@@ -163,17 +163,14 @@ class PointStage:
     ) -> PointDiffusionTransformer:
         if trained is None:
             return self.network(**layout)
-        had = {key: trained.config[key] for key in inspect.signature(self.network).parameters}
+        had = layout_of(trained)
         check_layout(self.settings.start_from, had, layout, FREE)
         model = self.network(**{**had, **layout})
         model.load_state_dict(trained.state_dict())
         return model
 
-    @torch.no_grad()
-    def _forward_flops(self) -> int:
+    def _forward(self) -> None:
         x0, given = self.targets(torch.zeros(1, POINTS, 6), torch.Generator())
         if self.conditions.clip:
             given |= self.conditions.of_texts([""])
-        with FlopCounterMode(display=False) as counter:
-            self.model(x0, torch.zeros(1), **given)
-        return counter.get_total_flops()
+        self.model(x0, torch.zeros(1), **given)

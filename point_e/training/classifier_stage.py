@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from pydantic import BaseModel, Field
-from torch.utils.flop_counter import FlopCounterMode
 
 from ...training import TrainConfig
+from ...training.flops import training_flops
 from ..classifier import PointNetClassifier
 from ..points import in_unit_ball
 from .clouds import random_rows, read_cloud
@@ -46,9 +46,7 @@ class ClassifierStage:
         self.model = PointNetClassifier(
             **config.model, num_class=len(settings.classes), classes=settings.classes
         )
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            self.model.eval()(torch.rand(1, 3, settings.points))
-        self.flops_per_sample = 3 * counter.get_total_flops()
+        self.flops_per_sample = training_flops(lambda: self.model.eval()(torch.rand(1, 3, settings.points)))
 
     def prepare(self, sample: dict[str, Any]) -> dict[str, Any]:
         """See `read_cloud` and `named_class`."""

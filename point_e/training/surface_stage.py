@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 from pydantic import BaseModel, NonNegativeInt, PositiveInt
-from torch.utils.flop_counter import FlopCounterMode
 
 from ...training import TrainConfig
+from ...training.flops import training_flops
 from ...weights.model_folder import extend_model_folder, find_model, write_model_folder
 from ..surface import SurfaceModel
 from .base_stage import PIPELINE, TASK
@@ -49,7 +49,7 @@ class SurfaceStage:
         torch.manual_seed(config.seed)
         self.model = SurfaceModel(**config.model)
         self.points = settings.points or self.model.config.n_ctx
-        self.flops_per_sample = 3 * self._forward_flops()
+        self.flops_per_sample = training_flops(self._forward)
 
     def prepare(self, sample: dict[str, Any]) -> dict[str, Any]:
         """See `read_cloud` and `read_distances`."""
@@ -80,12 +80,9 @@ class SurfaceStage:
         else:
             write_model_folder(folder, PIPELINE, {"surface": model}, {})
 
-    @torch.no_grad()
-    def _forward_flops(self) -> int:
-        with FlopCounterMode(display=False) as counter:
-            places = torch.zeros(1, 3, self.settings.places)
-            self.model(places, point_clouds=torch.zeros(1, 3, self.points))
-        return counter.get_total_flops()
+    def _forward(self) -> None:
+        places = torch.zeros(1, 3, self.settings.places)
+        self.model(places, point_clouds=torch.zeros(1, 3, self.points))
 
 
 def read_distances(sample: dict[str, Any]) -> np.ndarray:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch.utils.flop_counter import FlopCounterMode
 
 from ...diffusion.training.clip_conditions import ClipConditions
 from ...training import Shards, TrainConfig
+from ...training.flops import training_flops
 from ..autoregressive_prior import AutoregressivePrior
 from .prior_stage import PriorTraining
 from .saving import check_base, save_part, start_prior
@@ -30,7 +30,7 @@ class AutoregressiveStage:
         torch.manual_seed(config.seed)
         self.model = start_prior(AutoregressivePrior, self.settings.start_from, config.model, self.clip)
         self.text_ctx = self.model.config["text_ctx"]
-        self.flops_per_sample = 3 * self._forward_flops()
+        self.flops_per_sample = training_flops(self._forward)
 
     def begin(self, shards: Shards) -> None:
         """Principal components and their ranges. Raises as `look_at` and `fit`. A prior that goes on keeps its own."""
@@ -63,10 +63,7 @@ class AutoregressiveStage:
         """Write the prior, with its CLIP or into its base, as `maquette.pipeline` reads them."""
         save_part(folder, "prior", model, self.clip, self.settings.base, {})
 
-    @torch.no_grad()
-    def _forward_flops(self) -> int:
-        tokens, lengths = self.clip.tokenizer.with_lengths([""], self.text_ctx)
+    def _forward(self) -> None:
+        text = self.clip.texts(*self.clip.tokenizer.with_lengths([""], self.text_ctx))
         buckets = torch.zeros(1, self.model.config["dimensions"], dtype=torch.long)
-        with FlopCounterMode(display=False) as counter:
-            self.model(buckets, torch.zeros(1, dtype=torch.long), **self.clip.texts(tokens, lengths))
-        return counter.get_total_flops()
+        self.model(buckets, torch.zeros(1, dtype=torch.long), **text)

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import torch
 from PIL import Image
 from pydantic import BaseModel, Field, model_validator
-from torch.utils.flop_counter import FlopCounterMode
 
 from ...diffusion.denoiser import clipped
 from ...diffusion.glide import GlideUNet
@@ -18,10 +17,12 @@ from ...diffusion.schedules import make_scheduler
 from ...diffusion.training.clip_conditions import ClipConditions
 from ...diffusion.training.pictures import read_picture
 from ...diffusion.training.stage import as_arrays
-from ...diffusion.training.start import NOT_SEEN, check_layout, part_folder
+from ...diffusion.training.start import NOT_SEEN, part_folder
 from ...toybox import make_scene, render
 from ...toybox.sheet import contact_sheet
 from ...training import Shards, TrainConfig
+from ...training.flops import training_flops
+from ...training.layout import check_layout, layout_of
 from ...weights.load_saved import load_saved
 from ..decoder import UnCLIPDecoder
 from ..denoisers import decoder_denoiser
@@ -81,7 +82,7 @@ class DecoderStage:
         self.model = self._network(config.model)
         self.side, self.text_ctx = self.model.config["image_size"], self.model.config["text_ctx"]
         self.hybrid = HybridLoss(settings.schedule, snr_clamp=settings.snr_clamp)
-        self.flops_per_sample = 3 * self._forward_flops()
+        self.flops_per_sample = training_flops(self._forward)
 
     def begin(self, shards: Shards) -> None:
         """Raises ValueError for cached vectors that are another CLIP's or not everywhere."""
@@ -141,7 +142,7 @@ class DecoderStage:
             return begun_with(network, self.settings.glide) if self.settings.glide else network
         check_base(start, self.clip)
         trained = load_saved(UnCLIPDecoder, part_folder(str(find_unclip(start)), "decoder"), torch.float32)
-        had: dict[str, Any] = {key: value for key, value in trained.config.items() if not key.startswith("_")}
+        had = layout_of(trained)
         before, after = had["image_size"], layout.get("image_size", had["image_size"])
         # Attention stands at the same levels whatever the size.
         had["attention_resolutions"] = [side * after // before for side in had["attention_resolutions"]]
@@ -150,14 +151,10 @@ class DecoderStage:
         model.load_state_dict(trained.state_dict())
         return model
 
-    @torch.no_grad()
-    def _forward_flops(self) -> int:
-        tokens, lengths = self.clip.tokenizer.with_lengths([""], self.text_ctx)
-        with FlopCounterMode(display=False) as counter:
-            text = self.clip.texts(tokens, lengths)
-            x = torch.zeros(1, 3, self.side, self.side)
-            self.model(x, torch.zeros(1), image_embedding=torch.zeros(1, self.clip.dim), **text)
-        return counter.get_total_flops()
+    def _forward(self) -> None:
+        text = self.clip.texts(*self.clip.tokenizer.with_lengths([""], self.text_ctx))
+        x = torch.zeros(1, 3, self.side, self.side)
+        self.model(x, torch.zeros(1), image_embedding=torch.zeros(1, self.clip.dim), **text)
 
 
 def begun_with(network: UnCLIPDecoder, glide: str) -> UnCLIPDecoder:

@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from pydantic import BaseModel, Field
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from ...diffusion.denoiser import clipped, from_x0
 from ...diffusion.loss import HybridLoss
@@ -17,6 +16,8 @@ from ...diffusion.sampling import sample
 from ...diffusion.schedules import make_scheduler
 from ...diffusion.training.clip_conditions import ClipConditions
 from ...training import Shards, TrainConfig
+from ...training.flops import training_flops
+from ..denoisers import LIMIT
 from ..prior import DiffusionPrior
 from .saving import check_base, save_part, start_prior
 
@@ -60,7 +61,7 @@ class PriorStage:
         self.model = start_prior(DiffusionPrior, settings.start_from, config.model, self.clip)
         self.text_ctx = self.model.config["text_ctx"]
         self.noising = HybridLoss(settings.schedule)
-        self.flops_per_sample = 3 * self._forward_flops()
+        self.flops_per_sample = training_flops(self._forward)
 
     def begin(self, shards: Shards) -> None:
         """Mean and deviation of image embeddings, which it works on normalised ones by. Raises as `look_at`.
@@ -110,13 +111,9 @@ class PriorStage:
     def _sampled(self, model, text: dict[str, Tensor], noise: Tensor) -> Tensor:
         """Embeddings [N, clip_dim] of texts, in a few steps without guidance."""
         scheduler = make_scheduler("ddim", self.settings.schedule, VALIDATION_STEPS)
-        denoise = clipped(from_x0(lambda x, t: model(x, t, **text)), 10.0)
+        denoise = clipped(from_x0(lambda x, t: model(x, t, **text)), LIMIT)
         return self.model.denormalise(sample(denoise, scheduler, noise, lambda: noise))
 
-    @torch.no_grad()
-    def _forward_flops(self) -> int:
-        tokens, lengths = self.clip.tokenizer.with_lengths([""], self.text_ctx)
-        with FlopCounterMode(display=False) as counter:
-            text = self.clip.texts(tokens, lengths)
-            self.model(torch.zeros(1, self.clip.dim), torch.zeros(1, dtype=torch.long), **text)
-        return counter.get_total_flops()
+    def _forward(self) -> None:
+        text = self.clip.texts(*self.clip.tokenizer.with_lengths([""], self.text_ctx))
+        self.model(torch.zeros(1, self.clip.dim), torch.zeros(1, dtype=torch.long), **text)

@@ -12,7 +12,8 @@ from torch import nn
 
 from ...clip.encoder import ClipEncoder
 from ...diffusion.training.clip_conditions import SAME, ClipConditions
-from ...diffusion.training.start import check_layout, part_folder
+from ...diffusion.training.start import part_folder
+from ...training.layout import check_layout, layout_of
 from ...weights.load_saved import load_saved
 from ...weights.model_folder import extend_model_folder, find_model, read_index, write_model_folder
 from ...weights.table import unclip_task
@@ -71,12 +72,9 @@ def start_prior(kind: Any, start: str | None, layout: Mapping[str, Any], clip: C
     if (found := read_index(folder)["prior"][1]) != kind.__name__:
         raise ValueError(f"start_from: the prior of {start} is a {found}, not a {kind.__name__}.")
     trained = load_saved(kind, place, torch.float32)
-    had = {key: value for key, value in trained.config.items() if not key.startswith("_")}
+    had = layout_of(trained)
     check_layout(start, had, {**layout, **clip.layout(had["text_ctx"])})
-    # Made anew: a network that was loaded remembers from where.
-    model = kind(**had)
-    model.load_state_dict(trained.state_dict())
-    return model
+    return trained
 
 
 def save_part(

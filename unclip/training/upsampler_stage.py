@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from pydantic import BaseModel, NonNegativeInt
-from torch.utils.flop_counter import FlopCounterMode
 
 from ...diffusion.denoiser import clipped, from_epsilon
 from ...diffusion.loss import HybridLoss
@@ -20,6 +19,7 @@ from ...diffusion.training.stage import as_arrays
 from ...toybox import make_scene, render
 from ...toybox.sheet import contact_sheet
 from ...training import TrainConfig
+from ...training.flops import training_flops
 from ..large_upsampler import LargeUpsampler
 from .degradation import shuffled_degradation
 from .saving import check_base, save_part
@@ -65,7 +65,7 @@ class LargeUpsamplerStage:
                 f"crop {settings.crop} and image_size {self.side} must be multiples of {factor}, crop the smaller."
             )
         self.hybrid = HybridLoss(settings.schedule)
-        self.flops_per_sample = 3 * self._forward_flops()
+        self.flops_per_sample = training_flops(self._forward)
 
     def prepare(self, sample):
         """See `read_picture`."""
@@ -106,10 +106,7 @@ class LargeUpsamplerStage:
         settings = {f"{PART}_schedule": self.settings.schedule}
         save_part(folder, PART, model, None, self.settings.base, settings)
 
-    @torch.no_grad()
-    def _forward_flops(self) -> int:
+    def _forward(self) -> None:
         side = self.settings.crop or self.side
         x = torch.zeros(1, 3, side, side)
-        with FlopCounterMode(display=False) as counter:
-            self.model(x, torch.zeros(1), low_res=x)
-        return counter.get_total_flops()
+        self.model(x, torch.zeros(1), low_res=x)

@@ -1,0 +1,29 @@
+"""What a network was made with, and whether a recipe that goes on from it says the same."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from diffusers import ConfigMixin
+
+
+def layout_of(network: ConfigMixin) -> dict[str, Any]:
+    """The arguments that a network was made with, without what diffusers adds to them."""
+    return {key: plain(value) for key, value in network.config.items() if not key.startswith("_")}
+
+
+def plain(value: Any) -> Any:
+    """A value of a config; from a file its tuples come back as lists."""
+    return list(value) if isinstance(value, (tuple, list)) else value
+
+
+def check_layout(
+    model: str, had: Mapping[str, Any], layout: Mapping[str, Any], free: Sequence[str] = ()
+) -> None:
+    """Raise ValueError if a recipe's `layout` names what a network has not, or says it, unless `free`, otherwise."""
+    for key, wanted in layout.items():
+        if key not in had:
+            raise ValueError(f"unknown key {key!r} under model:; known are {', '.join(had)}.")
+        if key not in free and plain(had[key]) != plain(wanted):
+            raise ValueError(
+                f"start_from: {model} has {key} {had[key]!r}, but model: in the recipe says {wanted!r}."
+            )
