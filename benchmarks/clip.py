@@ -3,7 +3,7 @@
     python benchmarks/clip.py                       # ViT-L/14, ViT-B/32 and SigLIP's ViT-B/16 (images), batch 8
     python benchmarks/clip.py --models ViT-B/32 --rounds 3
 
-Needs `pip install transformers`. Every contender runs in its turn, round after round, and its fastest round counts;
+Every contender runs in its turn, round after round, and its fastest round counts;
 "texts" are captions of a dozen tokens, padded to 77 as tokenizers do, "long texts" fill all 77. Prints a table and
 one line of JSON.
 """

@@ -22,7 +22,7 @@ def blend(
     guidance: Annotated[
         float | None, typer.Option(help="How closely to follow the photos.", show_default="the model's")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the noise that is the same in all pictures.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the noise, which is the same for all pictures.")] = 0,
     model: Annotated[str, typer.Option(help="A model's name, or the folder of one.")] = "mini",
     output: Annotated[
         Path | None,

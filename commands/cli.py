@@ -63,7 +63,7 @@ def run(arguments: list[str]) -> int:
 
 @evaluate.callback(invoke_without_command=True)
 def measure(context: typer.Context) -> None:
-    """Measure a CLIP on your data, or clouds that were made."""
+    """Measure a CLIP on your data, or how good generated clouds are."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 
@@ -77,7 +77,7 @@ def _version(asked: bool) -> None:
 @app.callback()
 def options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
     # `run` takes it out, so that it may stand anywhere; it is here for the help.
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,

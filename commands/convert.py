@@ -14,8 +14,9 @@ def convert(
         typer.Argument(
             help="GLIDE's base.pt and, if you have them, upsample.pt, clip_image_enc.pt and clip_text_enc.pt; "
             "or base_inpaint.pt and upsample_inpaint.pt. Or Karlo's prior, ViT-L-14_stats.th, decoder and "
-            "ViT-L-14.pt and, if you have it, improved-sr. Or Point-E's base_40m.pt, say, ViT-L-14.pt and, if you have "
-            "them, upsample_40m.pt and sdf.pt. What each file is, its weights tell.",
+            "ViT-L-14.pt and, if you have it, improved-sr. Or one of Point-E's base networks, such as base_40m.pt, "
+            "with ViT-L-14.pt and, if you have them, upsample_40m.pt and sdf.pt. Files are recognised by their "
+            "weights, not by their names.",
             show_default=False,
         ),
     ],

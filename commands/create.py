@@ -45,7 +45,7 @@ def create(
         float | None, typer.Option(help="How closely to follow the words.", show_default="the model's")
     ] = None,
     clip_guidance: Annotated[
-        float | None, typer.Option(help="How far to lean on a CLIP besides, such as 1.", show_default="not")
+        float | None, typer.Option(help="How strongly a CLIP guides as well, such as 1.", show_default="not")
     ] = None,
     clip: Annotated[
         str | None,
@@ -57,7 +57,7 @@ def create(
     ] = None,
     best_of: Annotated[
         int | None,
-        typer.Option(help="Draw so many and keep the -n that fit the words best, by mini's CLIP."),
+        typer.Option(help="Draw this many and keep the -n that fit the words best, by mini's CLIP."),
     ] = None,
     output: Annotated[
         Path | None,

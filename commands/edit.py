@@ -21,14 +21,14 @@ def edit(
     guidance: Annotated[
         float | None, typer.Option(help="How closely to follow what it shows.", show_default="the model's")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the noise that details come from.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the noise that the details come from.")] = 0,
     model: Annotated[str, typer.Option(help="A model's name, or the folder of one.")] = "mini",
     output: Annotated[
         Path | None,
         typer.Option("-o", help="The file to write.", show_default="a new one named after the photo"),
     ] = None,
 ) -> None:
-    """Change a photo as two texts differ, and print where the picture is."""
+    """Change a photo from what one text says to what another says, and print where it is."""
     before, after = (text.encode("utf-8", "replace").decode() for text in (before, after))
     check_texts(before, after)
     check_share(strength, "the strength")

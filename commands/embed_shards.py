@@ -13,7 +13,7 @@ def embed_shards(
     out: Annotated[Path, typer.Option(help="Folder for the shards with vectors.")],
     model: Annotated[str, typer.Option(help="A CLIP model's name, file or folder.")] = "mini",
 ) -> None:
-    """Write shards again with CLIP's vector of each picture, which unCLIP's stages then need not compute.
+    """Copy shards and add CLIP's vector of each picture, so that training unCLIP need not compute it.
 
     It can be stopped at any time; the same command keeps the shards that are written and goes on.
     """

@@ -27,12 +27,12 @@ SHOWN = {
 
 def evaluate_clouds(
     a: Annotated[Path, typer.Argument(help="A cloud (.ply, .npz), a folder of clouds, or shards (.tar).")],
-    b: Annotated[Path | None, typer.Argument(help="The true ones, to compare A with.")] = None,
+    b: Annotated[Path | None, typer.Argument(help="Reference clouds to compare A with.")] = None,
     classifier: Annotated[
         str | None,
         typer.Option(
             help="A PointNet++ for P-FID and P-IS: point-e-pointnet, its file, the folder of one that you trained, or "
-            "toybox, mini's judge."
+            "toybox, the one that ships, for Toybox's things."
         ),
     ] = None,
     clip: Annotated[

@@ -46,7 +46,7 @@ def inpaint(
         typer.Option("-o", help="The file to write.", show_default="a new one named after the prompt"),
     ] = None,
 ) -> None:
-    """Paint a part of a photo as your words say, all else stays as it is, and print where the pictures are."""
+    """Repaint part of a photo as your words say, leave the rest as it is, and print where the pictures are."""
     prompt = prompt.encode("utf-8", "replace").decode()
     check_request(prompt, count, steps, guidance, seed)
     check_preset(preset, "glide-inpaint")

@@ -38,7 +38,7 @@ def shape(
         str | None,
         typer.Argument(
             help="Words such as 'a red chair', a photo of one thing, or a cloud to make a mesh of (.ply, .npz). "
-            "Nothing for a model that makes what it likes.",
+            "Leave it out for an unconditional model.",
             metavar="[WORDS|PHOTO|CLOUD]",
             show_default=False,
         ),
@@ -57,7 +57,7 @@ def shape(
     via: Annotated[
         str | None,
         typer.Option(
-            help="glide or unclip: what draws the words for a model that makes shapes of pictures.",
+            help="glide or unclip: what draws a picture of the words first, for a model that reads pictures only.",
             show_default="the model's own way",
         ),
     ] = None,
@@ -71,17 +71,18 @@ def shape(
         int | None, typer.Option(help="Sampling steps of the coarse cloud.", show_default="the model's")
     ] = None,
     guidance: Annotated[
-        float | None, typer.Option(help="How closely to follow words or photo.", show_default="the model's")
+        float | None,
+        typer.Option(help="How closely to follow the words or the photo.", show_default="the model's"),
     ] = None,
     points: Annotated[
         int | None,
         typer.Option(
-            help="Points of the coarse cloud; few take less time, many more.", show_default="the model's"
+            help="Points of the coarse cloud; fewer are faster, more are slower.", show_default="the model's"
         ),
     ] = None,
-    smooth: Annotated[bool, typer.Option("--smooth", help="Take the grid's steps out of a mesh.")] = False,
+    smooth: Annotated[bool, typer.Option("--smooth", help="Smooth away the grid's steps in a mesh.")] = False,
     triangles: Annotated[
-        int | None, typer.Option(help="Leave at most so many of a mesh.", show_default="all")
+        int | None, typer.Option(help="Reduce a mesh to at most this many triangles.", show_default="all")
     ] = None,
     remove_background: Annotated[
         bool, typer.Option("--remove-background", help="Cut the thing out of the photo first, with rembg.")

@@ -17,12 +17,10 @@ def toybox(
         Path | None, typer.Option(help="Picture file: draw the scenes side by side instead.")
     ] = None,
     size: Annotated[int, typer.Option(help="Pixels of a picture's side.")] = 64,
-    things: Annotated[
-        int | None, typer.Option(help="Leave out scenes of another number of things, 1 or 2.")
-    ] = None,
+    things: Annotated[int | None, typer.Option(help="Only scenes with this many things, 1 or 2.")] = None,
     clouds: Annotated[bool, typer.Option("--clouds", help="Also sample each scene's point cloud.")] = False,
     distances: Annotated[
-        bool, typer.Option("--distances", help="Also write how far places lie from each scene's surface.")
+        bool, typer.Option("--distances", help="Also write signed distances from each scene's surface.")
     ] = False,
 ) -> None:
     """Write scenes of the toy world as training data, or look at them."""

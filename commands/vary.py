@@ -21,7 +21,7 @@ def vary(
     strength: Annotated[
         float | None,
         typer.Option(
-            help="How much is drawn anew, above 0, the photo as it is, to 1, all but what CLIP sees in it.",
+            help="How much to draw anew: near 0 keeps the photo, 1 keeps only what CLIP sees in it.",
             show_default="the model's",
         ),
     ] = None,

@@ -1,4 +1,4 @@
-"""GLIDE: the conditional U-Net, schedules and samplers, guidance and tokenizers."""
+"""What every stage samples with (denoisers, schedules, loops, guidance), the ADM U-Net, and GLIDE."""
 
 from .clip_gradient import clip_gradient, noised_clip_gradient
 from .denoiser import (

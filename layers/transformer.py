@@ -12,11 +12,8 @@ from .attention import Attention
 QUICK = 1.702  # quick GELU is x * sigmoid(1.702 x)
 # More than any has: a damaged config may ask for any number.
 MAX_LAYERS = 1000
-ACTIVATIONS = {
-    "gelu": "none",
-    "gelu_tanh": "tanh",
-    "quick_gelu": "none",
-}  # and torch's word for how GELU is computed
+# And torch's word for how GELU is computed.
+ACTIVATIONS = {"gelu": "none", "gelu_tanh": "tanh", "quick_gelu": "none"}
 
 
 class MLP(nn.Module):

@@ -50,7 +50,7 @@ class GlidePipeline(GlideStages):
 
         image, strength: a picture to begin with, its middle square, and how much of it is drawn anew, up to 1: all.
         size: pixels of a side, a multiple of 4; what is larger than the upsampler's own is drawn in tiles.
-        preset: "original" samples as the original code does; None: as the model's settings say.
+        preset: "default", or "original", which samples as the original code does; None: as the model's settings say.
         num_inference_steps, guidance_scale: of the base network. Guidance of 1 is none, of 0 means without the words.
         clip_guidance_scale: how much to lean on the model's noised_clip besides or, if given, on `clip`.
         seed: picture i draws from its own generator, seeded with seed + i; or give `generator`, one CPU generator

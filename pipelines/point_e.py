@@ -150,7 +150,7 @@ class PointEPipeline(Pipeline):
         neither is given. points: how many the base makes, in place of as many as it was trained for: of few each
         stands for several, of many for a part.
         mesh: whether to make a mesh of each, `.meshes`. grid_size, smooth, triangles: of `make_mesh`.
-        preset: "original" samples as the published notebooks do; None: as the model's settings say.
+        preset: "default", or "original": as the published notebooks do; None: as the model's settings say.
         num_images_per_prompt: how many clouds of each. num_inference_steps, guidance_scale: of the base.
         seed, generator: as for other pipelines; a prompt's picture is drawn with the same.
         callback_on_step_end: as for other pipelines, with latents [N, 6, points] as the networks see them and "stage"

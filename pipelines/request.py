@@ -89,7 +89,7 @@ def check_strength(value: Any) -> None:
     """Raises ValueError unless it is above 0 and at most 1."""
     if not _is_finite(value) or not 0 < value <= 1:
         raise ValueError(
-            f"the strength must be above 0, the photo as it is, and at most 1, all drawn anew, not {value!r}"
+            f"the strength must be above 0 (the photo as it is) and at most 1 (all drawn anew), not {value!r}"
         )
 
 
@@ -115,7 +115,7 @@ def check_texts(before: str, after: str) -> None:
 def check_share(value: Any, what: str) -> None:
     """Raises ValueError unless it lies from 0 to 1."""
     if not _is_finite(value) or not 0 <= value <= 1:
-        raise ValueError(f"{what} must be from 0, the photo as it is, to 1, not {value!r}")
+        raise ValueError(f"{what} must be from 0 (the photo as it is) to 1, not {value!r}")
 
 
 def check_guidance(value: Any, what: str, such_as: str) -> None:

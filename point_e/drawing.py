@@ -13,10 +13,8 @@ from .point_cloud import PointCloud, to_bytes
 if TYPE_CHECKING:
     import trimesh
 
-DISTANCE, HALF_WINDOW = (
-    3.0,
-    0.72,
-)  # of the eye from the origin, and half of what is seen there, in scene units
+# Of the eye from the origin, and half of what is seen there, in scene units.
+DISTANCE, HALF_WINDOW = 3.0, 0.72
 ELEVATION = 20.0  # of the eye, in degrees
 PAPER = 245
 FINER = 2  # pictures are drawn so many times larger, then made smaller: soft edges

@@ -56,9 +56,8 @@ def tiny_unet(text_ctx: int = 8, **arguments) -> GlideUNet:
             **arguments,
         )
         for parameter in unet.parameters():
-            if (
-                parameter.dim() > 1
-            ):  # the network as it is made has zeros where it would otherwise show its text
+            # The network as it is made has zeros where it would otherwise show its text.
+            if parameter.dim() > 1:
                 torch.nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
     return unet.eval()
 

@@ -1,4 +1,4 @@
-"""unCLIP: the prior from a caption to an image embedding, the decoder to a picture, and its upsampler."""
+"""unCLIP: priors from a caption to an image embedding, the decoder to a picture, and two upsamplers."""
 
 from .autoregressive_prior import AutoregressivePrior
 from .decoder import UnCLIPDecoder

@@ -1,1 +1,1 @@
-"""Training of GLIDE: base and upsampler, with what they start from and what is done to their pictures."""
+"""Training of GLIDE: base, upsampler and noise-aware CLIP, what they start from, and what is done to pictures."""

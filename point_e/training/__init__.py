@@ -1,1 +1,1 @@
-"""Training of Point-E: a base network, an upsampler, and what they are told."""
+"""Training Point-E's stages (base, upsampler, surface model, classifier), and shards made of meshes."""

@@ -12,10 +12,8 @@ from torch import Tensor
 
 from ...diffusion.training.low_res import degraded
 
-BLUR, NOISE = (
-    1.2,
-    0.1,
-)  # the largest deviations: of the Gaussian in pixels, of the noise of pictures from -1 to 1
+# The largest deviations: of the Gaussian in pixels, of the noise of pictures from -1 to 1.
+BLUR, NOISE = 1.2, 0.1
 QUALITIES = (50, 95)  # of JPEG
 
 
