@@ -14,13 +14,14 @@ import argparse
 import sys
 import time
 from copy import deepcopy
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
 import torch
 from maquette.diffusion import normal_draws, seeded_generators
 from maquette.layers import prepare
-from maquette.pipelines.presets import PRESETS
+from maquette.pipelines.point_e import PointEPipeline
 from maquette.point_e import (
     PointCloud,
     PointDiffusionTransformer,
@@ -124,7 +125,7 @@ def evaluation(name, kind, points, repeats):
 
 def whole_cloud(halves):
     """Seconds that one cloud takes by our default preset, in bfloat16."""
-    preset = PRESETS["point-e"]["default"]
+    preset = {name: each.default for name, each in signature(PointEPipeline).parameters.items()}
     stages = [
         Stage(
             schedule,

@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..layers import prepare
-from ..layers.precision import best_device, best_dtype
+from ..layers.precision import best_device, resolve_dtype
 from ..weights.model_folder import write_model_folder
 from ..weights.write_whole import write_whole
 from .load_clip import load_clip
@@ -71,16 +71,16 @@ class ClipModel:
         open_clip's name of the model or its architecture ("ViT-H-14/laion2b_s32b_b79k", "ViT-H-14"; nothing is
         downloaded) or as arguments of ClipEncoder. Without it, a file is read as the open_clip_config.json beside it
         says, else as one of OpenAI's, with a warning unless it is a TorchScript archive as theirs are.
-        dtype: a torch dtype; "auto": bfloat16 where native, else float32, whose products of matrices run through
-        16-bit integers on CPUs that do these faster (`maquette.layers.int16_product`). device: "auto":
-        the GPU if there is one.
+        dtype: a torch dtype or its name; "auto": bfloat16 where native, else float32, whose products of matrices run
+        through 16-bit integers on CPUs that do these faster (`maquette.layers.int16_product`). device: "auto": the GPU
+        if there is one.
         A published model is downloaded once, with a bar if `progress`. Raises ValueError for an unknown name or for
         what is no CLIP, FileNotFoundError for a missing file, OSError if a download fails.
         """
         device = best_device() if device == "auto" else torch.device(device)
         encoder, tokenizer = load_clip(os.fspath(model), config, progress)
         approximate = dtype == "auto"
-        dtype = best_dtype(device) if dtype == "auto" else dtype
+        dtype = resolve_dtype(dtype, device)
         scalars = [parameter for parameter in encoder.parameters() if not parameter.dim()]
         exact = [scalar.detach().float().to(device) for scalar in scalars]
         # As any module: diffusers' own `to` warns of layers that this network has not.

@@ -76,9 +76,16 @@ class OpenClipTokenizer:
 
 
 def tokenizer_of(text: Mapping[str, Any], folder: Path | None = None) -> ClipTokenizer | OpenClipTokenizer:
-    """The tokenizer that an open_clip "text_cfg" names: from `folder` if it lies there, else from the Hub."""
+    """The tokenizer that an open_clip "text_cfg" names: from `folder` if it lies there, else from the Hub.
+
+    Raises ValueError for settings of OpenAI's tokenizer, which ours does not have.
+    """
     name = text.get("hf_tokenizer_name")
     if not name:
+        if settings := text.get("tokenizer_kwargs"):
+            raise ValueError(
+                f"tokenizer_kwargs {settings} of a model without hf_tokenizer_name are not known"
+            )
         return ClipTokenizer.openai()
     here = folder is not None and (folder / "tokenizer_config.json").is_file()
     settings = {key: text[key] for key in ("tokenizer_kwargs", "tokenizer_mode") if text.get(key)}

@@ -173,9 +173,10 @@ def to_8_bits(picture: Image.Image) -> Image.Image:
     if not picture.mode.startswith(("I", "F")):
         return picture
     values = np.nan_to_num(np.array(picture).astype(np.float32))
-    # Mode "I", of 32 bits, is what Pillow reads some 16-bit files as. Nothing says what white is in a picture of
-    # floats: 1 where nothing is brighter, else 255.
-    white = 65535 if picture.mode != "F" else 1 if values.max() <= 1 else 255
+    # Mode "I", of 32 bits, is what Pillow reads some 16-bit files as, and what arrays of whole numbers become. Nothing
+    # says what white is there or in a picture of floats: 1 or 255 where nothing is brighter.
+    whites = {"F": (1, 255), "I": (255, 65535)}.get(picture.mode, (65535,))
+    white = next((each for each in whites if values.max() <= each), whites[-1])
     grey = Image.fromarray((values / white * 255).round().clip(0, 255).astype(np.uint8))
     key = picture.info.get("transparency")
     if key is not None:

@@ -44,10 +44,10 @@ def blend(
     pipe = load_unclip(model)
     from ..pipelines.latent_edits import blend as blend_pictures
 
-    name = free_name(f"{first.stem} to {last.stem}", Path.cwd(), ".gif")
     made = blend_pictures(
         pipe, *pictures, steps, num_inference_steps=sampling_steps, guidance_scale=guidance, seed=seed
     )
     clean_up_on_interrupt()
     said = {**made.settings[0], "blend": str(steps), "photos": f"{first.name}, {last.name}"}
-    typer.echo(save_animation(output or name, made.images, said).resolve())
+    target = output or free_name(f"{first.stem} to {last.stem}", Path.cwd(), ".gif")
+    typer.echo(save_animation(target, made.images, said).resolve())

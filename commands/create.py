@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -105,7 +105,7 @@ def create(
         if clip is None and model != "mini":
             raise ValueError(f"{model} has no CLIP of its own; say which one guides, such as --clip ViT-B/32")
         guide = ClipModel.from_pretrained(clip or "mini")
-    target = output or free_name(prompt, Path.cwd())
+    target = cache(lambda: output or free_name(prompt, Path.cwd()))
     said = {} if photo is None else {"from": photo.name}
     keep = partial(write_drawn, target, alone=count == 1, said=said)
     more: dict[str, Any] = {"image": picture, "strength": strength, "size": size}
@@ -124,7 +124,7 @@ def create(
         made = _best(ranked(judge, prompt, made), count)
         keep(made)
     if count > 1:
-        write_sheet(target, made, said)
+        write_sheet(target(), made, said)
 
 
 def _best(made: PictureOutput, count: int) -> PictureOutput:

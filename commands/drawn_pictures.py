@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,14 +15,15 @@ if TYPE_CHECKING:
     from ..pipelines.base import PictureOutput
 
 
-def write_drawn(target: Path, made: PictureOutput, alone: bool, said: dict[str, str]) -> None:
+def write_drawn(target: Callable[[], Path], made: PictureOutput, alone: bool, said: dict[str, str]) -> None:
     """Write pictures, the only one to `target` and others beside it, and say where they are.
 
-    said: what their settings say besides.
+    target: is called now, so that a name is free when it is taken. said: what their settings say besides.
     """
     clean_up_on_interrupt()
+    place = target()
     settings = [{**each, **said} for each in made.settings]
-    paths = [target if alone else named_by_seed(target, each) for each in settings]
+    paths = [place if alone else named_by_seed(place, each) for each in settings]
     _say(save_pictures(list(zip(paths, made.images, settings, strict=True))))
 
 

@@ -52,4 +52,4 @@ def edit(
         seed=seed,
     )
     target = output or free_name(f"{photo.stem} {after}", Path.cwd())
-    write_drawn(target, made, alone=True, said={"photo": photo.name})
+    write_drawn(lambda: target, made, alone=True, said={"photo": photo.name})

@@ -1,6 +1,6 @@
 """`maquette inpaint`: a part of a photo painted anew, or what lies past its edges."""
 
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -60,8 +60,8 @@ def inpaint(
     from ..pipelines import pipeline
 
     pipe = pipeline("inpainting", model)
-    target = output or free_name(prompt, Path.cwd())
-    if target.suffix.lower() in (".jpg", ".jpeg"):
+    target = cache(lambda: output or free_name(prompt, Path.cwd()))
+    if output and output.suffix.lower() in (".jpg", ".jpeg"):
         typer.echo("hint: a JPEG changes all pixels a little; .png and .webp keep the photo's own", err=True)
     said = {"photo": photo.name, "mask": mask and mask.name, "box": box, "expand": expand}
     said = {name: str(value) for name, value in said.items() if value}
@@ -76,7 +76,7 @@ def inpaint(
         callback_on_batch_end=partial(write_drawn, target, alone=count == 1, said=said),
     )
     if count > 1:
-        write_sheet(target, made, said)
+        write_sheet(target(), made, said)
 
 
 def _where(photo: Path, mask: Path | None, box: str | None, expand: str | None) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -127,7 +127,8 @@ def shape(
     from ..point_e.mesh import check_triangles
 
     name = Path(what).stem if by_photo or by_cloud else what
-    target = output or free_name(name, Path.cwd(), ".glb")
+    placed = cache(lambda: output or free_name(name, Path.cwd(), ".glb"))
+    target = output or Path("shape.glb")
     mesh, drawn = needs_mesh(target), target.suffix.lower() in (".html", ".gif", ".png")
     if (smooth or triangles is not None) and not (mesh or drawn):
         raise ValueError(
@@ -145,7 +146,7 @@ def shape(
             surface = partial(_surface_of, model)
             solid = _mesh_of(cloud, surface, f"{what}: ", model, smooth, triangles, needed=mesh)
         clean_up_on_interrupt()
-        typer.echo(save_shape(target, cloud, solid).resolve())
+        typer.echo(save_shape(placed(), cloud, solid).resolve())
         return
     photo = _photo(what, remove_background) if by_photo else None
     with cleaning_up_on_interrupt():
@@ -168,7 +169,7 @@ def shape(
     def keep(made: ShapeOutput) -> None:
         clean_up_on_interrupt()
         for cloud, settings in zip(made.clouds, made.settings, strict=True):
-            place = target if count == 1 else _named_by_seed(target, settings["seed"])
+            place = placed() if count == 1 else _named_by_seed(placed(), settings["seed"])
             solid = None
             try:
                 if mesh or drawn:

@@ -1,6 +1,6 @@
 """`maquette vary`: a photo drawn anew, as what CLIP sees in it."""
 
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated
 
@@ -52,7 +52,7 @@ def vary(
 
     picture = open_picture(photo)
     pipe = load_unclip(model)
-    target = output or free_name(f"{photo.stem} varied", Path.cwd())
+    target = cache(lambda: output or free_name(f"{photo.stem} varied", Path.cwd()))
     said = {"photo": photo.name}
     made = pipe(
         picture,
@@ -65,4 +65,4 @@ def vary(
         callback_on_batch_end=partial(write_drawn, target, alone=count == 1, said=said),
     )
     if count > 1:
-        write_sheet(target, made, said)
+        write_sheet(target(), made, said)

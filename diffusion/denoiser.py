@@ -56,7 +56,7 @@ def guided(
     `denoise` must hold conditioning for twice the samples, the conditional half first; both halves run as one batch.
     guidance_scale: a number, or a function of the timestep, such as `scale_between`. `conditional` and `unconditional`
     hold one half each and are called alone where it is 1 and where it is 0. With a fixed scale of 1 or None and no
-    `conditional`, `denoise` must hold that half only. The variance is the conditional half's.
+    `conditional`, `denoise` must hold that half only. The variance is the conditional half's where that is computed.
     Source: Ho & Salimans 2021; GLIDE, section 2.3, where the noise is guided, which is the same.
     """
     if guidance_scale is None or guidance_scale == 1:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from maquette import pipeline
 from maquette.clip import open_picture
-from maquette.diffusion.training.pictures import KINDS
+from maquette.clip.training.pairs import KINDS
 from maquette.diffusion.training.stage import GlideStage
 from maquette.toybox.sheet import contact_sheet
 from maquette.training import TrainConfig, fit

@@ -1,5 +1,7 @@
 """The number format and the device that are fastest here and keep pictures the same to the eye."""
 
+from typing import Any
+
 import torch
 
 
@@ -19,3 +21,13 @@ def best_dtype(device: torch.device) -> torch.dtype:
         features = torch.cpu.get_capabilities()
         native = features.get("amx_bf16", False) or features.get("avx512_bf16", False)
     return torch.bfloat16 if native else torch.float32
+
+
+def resolve_dtype(dtype: Any, device: torch.device) -> torch.dtype:
+    """A torch dtype, or the one of that name; "auto": see `best_dtype`. Raises ValueError for what is none."""
+    if dtype == "auto":
+        return best_dtype(device)
+    found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if not isinstance(found, torch.dtype):
+        raise ValueError(f"dtype must be a torch dtype, its name, or 'auto', not {dtype!r}")
+    return found

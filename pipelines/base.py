@@ -10,7 +10,7 @@ from importlib.metadata import version
 from inspect import signature
 from itertools import chain, count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from diffusers.utils import BaseOutput
 from torch import Tensor
 
 from ..layers import prepare
-from ..layers.precision import best_device, best_dtype
+from ..layers.precision import best_device, resolve_dtype
 from ..weights.model_folder import load_part, read_index, write_model_folder
 from .convert import load_checkpoint, ready_model
 from .request import PromptWarning, check_numbers, check_request
@@ -129,8 +129,8 @@ class Pipeline(DiffusionPipeline):
 
         A published model is downloaded, and made into a folder in the cache, on first use.
 
-        dtype: a torch dtype; "auto": bfloat16 where native, else float32, whose products of matrices run through
-        16-bit integers on CPUs that do these faster. device: "auto": the GPU if there is one.
+        dtype: a torch dtype or its name; "auto": bfloat16 where native, else float32, whose products of matrices run
+        through 16-bit integers on CPUs that do these faster. device: "auto": the GPU if there is one.
         settings: to use in place of the folder's, such as sampler="ddim".
         Raises ValueError for an unknown name or setting or a checkpoint of another kind, FileNotFoundError for what is
         no model's folder.
@@ -142,7 +142,7 @@ class Pipeline(DiffusionPipeline):
         place = cls.find(pretrained_model_name_or_path)
         device = best_device() if device == "auto" else torch.device(device)
         approximate = dtype == "auto"
-        dtype = best_dtype(device) if dtype == "auto" else dtype
+        dtype = resolve_dtype(dtype, device)
         if place.is_file():
             index, parts = {}, load_checkpoint(place, cls.task, dtype)
         else:
@@ -205,20 +205,20 @@ class Pipeline(DiffusionPipeline):
         generator: torch.Generator | Sequence[torch.Generator] | None,
         own: Mapping[str, Any] | None = None,
         asked: Mapping[str, Any] | None = None,
-        things: int = 1,
+        things: int | None = None,
     ) -> Request:
         """The request checked, with the model's own settings where it says nothing. Warns of prompts that are cut off.
 
-        prompt: None: of something else than words, `count` samples of each of so many `things`.
+        prompt: what samples are made of; None: something else than words, `count` samples of each of so many `things`.
         generator: one for all samples or a list with one each. Neither it nor a seed: seeded from torch's global one.
         own: settings in place of the model's. asked: what else makes the samples what they are, for their settings.
         Raises ValueError or TypeError.
         """
-        if prompt is None:
+        if prompt is None and things is not None:
             check_numbers(things, count, steps, guidance_scale, seed)
             prompts = [""] * (things * count)
         else:
-            prompts = check_request(prompt, count, steps, guidance_scale, seed)
+            prompts = check_request(cast(Any, prompt), count, steps, guidance_scale, seed)
         own = self.config if own is None else own
         steps = int(own["num_inference_steps"] if steps is None else steps)
         scale = float(own["guidance_scale"] if guidance_scale is None else guidance_scale)

@@ -11,8 +11,9 @@ from torch import Tensor
 from ..clip.model import ClipModel
 from ..clip.preprocess import Preprocess
 from ..diffusion.clip_gradient import clip_gradient, noised_clip_gradient
-from ..diffusion.denoiser import clip_guided, clipped, x0_guided
+from ..diffusion.denoiser import Denoiser, clip_guided, clipped, x0_guided
 from ..diffusion.sampling import steps_taken
+from ..diffusion.schedules import SOLVERS, RespacedScheduler
 from .base import Callback, OnStageStep, PictureOutput, Request, check_picture_type
 from .glide_stages import GlideStages, Layer
 from .presets import with_preset
@@ -98,6 +99,11 @@ class GlidePipeline(GlideStages):
             )
         if self.noised_clip is None:
             raise ValueError("this model has no noised_clip to guide it; give a ClipModel as clip")
-        return lambda denoise, texts, scheduler: clip_guided(
-            denoise, noised_clip_gradient(self.noised_clip, self.clip_tokenizer, texts, scale), scheduler
-        )
+
+        def guided(denoise: Denoiser, texts: Sequence[str], scheduler: RespacedScheduler) -> Denoiser:
+            gradient = noised_clip_gradient(self.noised_clip, self.clip_tokenizer, texts, scale)
+            moved = clip_guided(denoise, gradient, scheduler)
+            # In a solver's few large steps pictures would leave their range; the original's samplers do not clip again.
+            return clipped(moved) if scheduler.sampler in SOLVERS else moved
+
+        return guided

@@ -72,7 +72,7 @@ def named_by_seed(target: Path, settings: Mapping[str, str]) -> Path:
 def sheet_of(
     target: Path, pictures: Sequence[Image], settings: Sequence[Mapping[str, str]]
 ) -> tuple[Path, Image, Mapping[str, str]]:
-    """(target, a contact sheet with the words and the seed under each picture, its settings) for `save_pictures`."""
+    """(target, a contact sheet with the words and the seed under each picture, what they share) for `save_pictures`."""
     from ..toybox.sheet import contact_sheet, scale_of
 
     seeds = [int(each["seed"]) for each in settings]
@@ -81,7 +81,8 @@ def sheet_of(
     words = [shorten(each.get("prompt", ""), 80, placeholder=" …") for each in settings]
     labels = [f"{text} (seed={each['seed']})".strip() for text, each in zip(words, settings, strict=True)]
     sheet = contact_sheet(pictures, labels=labels, scale=scale_of(pictures[0].width))
-    return target, sheet, {**settings[0], "seed": said}
+    shared = dict(set.intersection(*(set(each.items()) for each in settings)))
+    return target, sheet, {**{name: shared[name] for name in settings[0] if name in shared}, "seed": said}
 
 
 def save_pictures(pictures: Sequence[tuple[Path, Image, Mapping[str, str]]]) -> list[Path]:

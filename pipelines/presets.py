@@ -5,35 +5,6 @@ from typing import Any
 
 from ..weights.table import nearest
 
-_KARLO = {
-    "prior_sampler": "ddpm",
-    "prior_steps": 25,
-    "prior_guidance_scale": 4.0,
-    "prior_candidates": 1,
-    "sampler": "ddpm",
-    "num_inference_steps": 50,
-    "guidance_scale": 8.0,
-    "guidance_interval": None,
-    "strength": 1.0,
-    "upsampler_sampler": "ddpm",
-    "upsampler_steps": 7,
-    "upsampler_strength": 1.0,
-}
-# "dpm++" takes one evaluation a step and "heun" two; the upsampler's evaluations are most of the work, and the more so
-# if it is guided.
-_POINT_E = {
-    "base_sampler": "dpm++",
-    "num_inference_steps": 36,
-    "base_sigmas": (1e-3, 120.0),
-    "base_churn": 0.0,
-    "guidance_scale": 3.0,
-    "guidance_interval": (0.05, 40.0),
-    "upsampler_sampler": "dpm++",
-    "upsampler_steps": 12,
-    "upsampler_sigmas": (0.01, 160.0),
-    "upsampler_churn": 0.0,
-    "upsampler_guidance_scale": 1.0,
-}
 _GLIDE = {
     "sampler": "ddpm",
     "num_inference_steps": 100,
@@ -44,8 +15,8 @@ _GLIDE = {
     "upsampler_steps": "fast27",
     "upsampler_strength": 1.0,
 }
-# original: as the notebooks of openai/glide-text2im and openai/point-e sample. default, fast: as kakaobrain/karlo does;
-# of GLIDE as the model's settings say, of Point-E as its pipeline does unless a model says otherwise.
+# default: as the model's settings say, or else the pipeline's, which for unCLIP are kakaobrain/karlo's. original: as
+# the notebooks of openai/glide-text2im and openai/point-e sample. fast: as kakaobrain/karlo does.
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "glide": {"default": {}, "original": _GLIDE},
     "glide-inpaint": {
@@ -53,7 +24,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "original": {**_GLIDE, "guidance_scale": 5.0, "upsampler_sampler": "ddpm"},
     },
     "point-e": {
-        "default": _POINT_E,
+        "default": {},
         "original": {
             "base_sampler": "heun",
             "num_inference_steps": 64,
@@ -68,7 +39,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "upsampler_guidance_scale": 3.0,
         },
     },
-    "unclip": {"default": _KARLO, "fast": {**_KARLO, "num_inference_steps": 25}},
+    "unclip": {"default": {}, "fast": {"num_inference_steps": 25}},
 }
 
 

@@ -38,7 +38,8 @@ class UnCLIPPipeline(UnCLIPStages):
     decoder_schedule, prior_schedule, upsampler_schedule: the noise that each network was trained with.
     The other settings are what a call takes that does not say, of each stage: its sampler, its steps, its guidance.
     The autoregressive prior has neither schedule nor steps.
-    prior_candidates: how many embeddings are made of a text, of which the one nearest to it is drawn.
+    prior_candidates: how many embeddings are made of a text, of which the one nearest to it is drawn: 1 as by Karlo, 2
+    in the paper.
     Raises ValueError for networks that do not go together, or settings that cannot be.
     """
 
@@ -57,7 +58,7 @@ class UnCLIPPipeline(UnCLIPStages):
         prior_sampler: str = "ddpm",
         prior_steps: int = 25,
         prior_guidance_scale: float = 4.0,
-        prior_candidates: int = 2,
+        prior_candidates: int = 1,
         decoder_schedule: str = "squaredcos_cap_v2",
         sampler: str = "ddpm",
         num_inference_steps: int = 50,
@@ -105,7 +106,8 @@ class UnCLIPPipeline(UnCLIPStages):
     ) -> PictureOutput:
         """Pictures of a prompt, or of each of several, prompt after prompt, as `.images`; what made each: `.settings`.
 
-        preset: "default" and "fast" sample as kakaobrain/karlo does; None: as the model's settings say.
+        preset: None or "default": as the model's settings say, which are kakaobrain/karlo's unless it has its own;
+        "fast": in 25 steps, as Karlo's fast way.
         num_inference_steps, guidance_scale: of the decoder. The other arguments are GlidePipeline's; "stage" is
         "prior", where "latents" and "x0" are normalised embeddings, "decoder" or "upsampler".
         Raises ValueError or TypeError before any sampling; warns with PromptWarning of a prompt that is cut off.
@@ -117,7 +119,7 @@ class UnCLIPPipeline(UnCLIPStages):
             own["prior_guidance_scale"] = prior_guidance_scale
         request = self.request(
             prompt, num_images_per_prompt, num_inference_steps, guidance_scale, seed, generator,
-            own=own, asked={"preset": preset, "prior_guidance": prior_guidance_scale},
+            own=own, asked={"via": "unclip", "preset": preset, "prior_guidance": prior_guidance_scale},
         )  # fmt: skip
 
         def draw(some: Request, on_step: OnStageStep) -> Tensor:

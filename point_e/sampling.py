@@ -155,6 +155,6 @@ def nothing(
 
 
 def as_clouds(points: Tensor) -> Tensor:
-    """What `sample_points` makes -> clouds [N, points, 6]: xyz in scene units, rgb clipped to [0, 1]."""
+    """What `sample_points` makes -> clouds [N, points, 6]: xyz in scene units, rgb in [0, 1], in steps of 1/255."""
     xyz, rgb = rearrange(points, "n c points -> n points c").split(3, dim=-1)
-    return torch.cat([xyz, (rgb / 255).clamp(0, 1)], dim=-1)
+    return torch.cat([xyz, rgb.clamp(0, 255).round() / 255], dim=-1)

@@ -147,7 +147,7 @@ def test_only_the_default_format_goes_through_int16(monkeypatch):
     if not Int16Product.works():
         pytest.skip("int16_product.c was not compiled, or this CPU has no AVX2")
     monkeypatch.setattr(Int16Product, "pays", lambda: True)
-    monkeypatch.setattr("maquette.clip.model.best_dtype", lambda device: torch.float32)
+    monkeypatch.setattr("maquette.layers.precision.best_dtype", lambda device: torch.float32)
     for dtype, through in (("auto", True), (torch.float32, False)):
         encoder = ClipModel.from_pretrained("mini", dtype=dtype, device="cpu").encoder
         product = encoder.transformer.resblocks[0].attn.c_qkv.product

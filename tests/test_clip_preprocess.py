@@ -131,6 +131,7 @@ KINDS = {
     "16-bit TIFF": (stored(sixteen_bits(), "TIFF"), GREY, (1, 1, 1)),
     "16-bit PNG with a transparent level": (stored(sixteen_bits(), transparency=255), GREY, WHITE),
     "32-bit float TIFF": (stored(half_and_half("F", 200 / 255, 1), "TIFF"), GREY, WHITE),
+    "8 bits in 32": (stored(half_and_half("I", 200, 0), "TIFF"), GREY, BLACK),
     "CMYK JPEG": (stored(half_and_half("CMYK", (0, 0, 0, 55), (0, 0, 0, 255)), "JPEG"), GREY, BLACK),
     "palette": (stored(palette_picture()), RED, BLACK),
     "palette with a transparent entry": (stored(palette_picture(), transparency=1), RED, WHITE),

@@ -292,7 +292,7 @@ def test_the_hubs_gpt2_gives_the_same_ids(mirror, tmp_path, monkeypatch, reposit
     assert found.vocab_size == 50257
     for record in json.loads((GOLDENS / "tokenizers" / "texts.json").read_text()):
         assert found.encode(record["text"]) == record["glide"]
-        tokens, mask = found([record["text"]], 16)
+        tokens, mask = found.with_mask([record["text"]], 16)
         assert [tokens[0].tolist(), mask[0].tolist()] == record["glide_padded_16"]
         assert found.truncated_at(record["text"], 4) == ours.truncated_at(record["text"], 4)
 

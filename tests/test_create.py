@@ -166,6 +166,12 @@ def test_bad_requests_are_refused_before_sampling(pipe, arguments, message, monk
         pipe(**arguments)
 
 
+@pytest.mark.parametrize("prompt", [None, 3])
+def test_what_is_no_text_is_refused(pipe, prompt):
+    with pytest.raises(TypeError, match=f"must be a text or a list of texts, not {prompt}"):
+        pipe(prompt)
+
+
 def test_a_model_folder_that_is_not_whole_is_refused(pipe, tmp_path):
     pipe.save_pretrained(tmp_path)
     shutil.rmtree(tmp_path / "unet")

@@ -105,6 +105,7 @@ def test_best_of_keeps_what_clip_scores_highest(create, tmp_path):
     ]  # fmt: skip
     kept = Image.open(lines[0])
     assert float(kept.text["clip_score"]) == pytest.approx(scores[first], abs=6e-4)
+    assert "clip_score" not in Image.open(lines[2]).text
     create("a red chair", "--seed", first, "-o", "alone.png")
     assert np.abs(np.asarray(kept, int) - np.asarray(Image.open(tmp_path / "alone.png"), int)).max() <= 1
 
@@ -183,7 +184,7 @@ def test_a_long_prompt_warns_once(create, tmp_path):
         (["a cat", "--strength", "0.5"], "there is no photo"),
         (["a cat", "--from", "nowhere.png"], "No such file or directory: 'nowhere.png'"),
         (["a cat", "--from", __file__], "cannot identify image file"),
-        (["a cat", "--from", __file__, "--strength", "2"], "at most 1, all drawn anew, not 2.0"),
+        (["a cat", "--from", __file__, "--strength", "2"], "at most 1 (all drawn anew), not 2.0"),
         (["a cat", "--clip", "mini"], "such as --clip-guidance 1"),
         (["a cat", "-o", "c" * 240 + ".png"], "is too long"),
     ],

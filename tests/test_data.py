@@ -44,6 +44,17 @@ def test_samples_by_number(pattern):
     assert shards.fingerprint() == Shards(pattern).fingerprint() != Shards(shards.paths[0]).fingerprint()
 
 
+def test_other_content_of_the_same_size_is_other_data_and_another_order_of_parts_is_not(tmp_path):
+    paths = [tmp_path / f"{name}.tar" for name in "abc"]
+    for path, parts in zip(
+        paths, ({"a": b"1", "b": b"2"}, {"b": b"2", "a": b"1"}, {"a": b"3", "b": b"2"}), strict=True
+    ):
+        with tarfile.open(path, "w") as tar:
+            add_sample(tar, "key", parts)
+    first, turned, other = (Shards(path).fingerprint() for path in paths)
+    assert first == turned != other
+
+
 def test_batches_come_in_order(pattern):
     wanted = [[i % 10, (3 * i) % 10] for i in range(50)]
     batches = [batch["number"].tolist() for batch in load(Shards(pattern), prepare, wanted)]
@@ -84,6 +95,11 @@ def test_damaged_shards_are_named(pattern, tmp_path):
         path.write_bytes(damaged)
         with pytest.raises(ValueError, match=r"s-1\.tar is damaged"):
             Shards(pattern)
+    with tarfile.open(path, "w") as tar:
+        for _ in range(2):
+            add_sample(tar, "key", {"txt": b"a ball"})
+    with pytest.raises(ValueError, match=r"damaged at key\.txt: there are two files of this name"):
+        Shards(pattern)
     write_shard(path, {})
     with pytest.raises(ValueError, match=r"s-1\.tar holds no samples"):
         Shards(pattern)

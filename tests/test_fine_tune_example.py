@@ -4,7 +4,7 @@ import importlib.util
 from pathlib import Path
 
 import pytest
-from maquette.diffusion.training.pictures import caption_of
+from maquette.clip.training.pairs import caption_in
 from PIL import Image
 
 PLACE = Path(__file__).parents[1] / "examples" / "fine_tune_glide.py"
@@ -50,4 +50,4 @@ def test_what_cannot_be_learned_from_is_named_and_left_out(example, tmp_path, ca
 
 
 def test_a_caption_is_learned_as_it_would_be_asked_for():
-    assert caption_of({"txt": "\ufeffa red chair\r\n".encode()}) == "a red chair"
+    assert caption_in({"txt": "\ufeffa red chair\r\n".encode()}) == "a red chair"

@@ -60,6 +60,10 @@ def test_shards_of_other_meshes_or_ways_are_not_taken_for_these(meshes, tmp_path
     before = (tmp_path / "out" / "shard-00000.tar").read_bytes()
     assert run([*call, "1"]) == 0
     assert run([*call, "2"]) == 2 and "made in another way" in capsys.readouterr().err
+    (caption := meshes / "tall_box.txt").write_text("a new caption")
+    assert run([*call, "1"]) == 2 and "are of other meshes" in capsys.readouterr().err
+    caption.unlink()
+    assert run([*call, "1"]) == 0
     box((9, 9, 9, 255)).export(meshes / "new.ply")
     assert run([*call, "1"]) == 2 and "are of other meshes" in capsys.readouterr().err
     assert (tmp_path / "out" / "shard-00000.tar").read_bytes() == before

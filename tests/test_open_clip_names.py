@@ -17,6 +17,7 @@ from maquette.clip.open_clip_names import (
     open_clip_millions,
     open_clip_names,
 )
+from maquette.clip.open_clip_tokenizer import tokenizer_of
 from maquette.weights import cached_path, read_weights
 from open_clip import get_pretrained_cfg
 from safetensors.torch import save
@@ -146,6 +147,11 @@ def test_architectures(name, expected):
     assert tuple(config[key] for key in keys) == expected
     assert (config["context_length"], config["vocab_size"], config["logit_bias"]) == (77, 49408, False)
     assert config["interpolation"] == "bicubic" and len(config["image_mean"]) == 3
+
+
+def test_settings_of_openais_tokenizer_are_refused():
+    with pytest.raises(ValueError, match="without hf_tokenizer_name are not known"):
+        tokenizer_of({"tokenizer_kwargs": {"clean": "whitespace"}})
 
 
 def test_unknown_names_are_answered_with_the_nearest():

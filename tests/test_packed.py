@@ -7,6 +7,7 @@ import torch
 from maquette.layers import Block, Transformer, prepare
 from maquette.layers.int16_product import Int16Product
 from maquette.layers.onednn_product import OneDNNProduct
+from maquette.layers.precision import resolve_dtype
 from torch import nn
 
 # What packs, in which format, and how far it may be from the plain float32 result.
@@ -79,3 +80,11 @@ def test_the_int16_product_is_an_operator_that_traces(monkeypatch):
     traced = torch.jit.trace(net, torch.randn(2, 16), check_trace=False)
     x = torch.randn(5, 16)
     assert torch.equal(traced(x), net(x))
+
+
+def test_a_format_may_be_named():
+    cpu = torch.device("cpu")
+    assert resolve_dtype("float16", cpu) == resolve_dtype(torch.float16, cpu) == torch.float16
+    for wrong in ("half way", "nn", 16):
+        with pytest.raises(ValueError, match="dtype must be a torch dtype, its name, or 'auto', not"):
+            resolve_dtype(wrong, cpu)

@@ -164,5 +164,5 @@ def test_what_a_stage_cannot_be():
 
 
 def test_clouds():
-    points = torch.tensor([[0.1, 0.2, -0.3, -5.0, 51.0, 300.0]]).T[None]
+    points = torch.tensor([[0.1, 0.2, -0.3, -5.0, 51.4, 300.0]]).T[None]
     assert_close(as_clouds(points), torch.tensor([[[0.1, 0.2, -0.3, 0.0, 0.2, 1.0]]]), 1e-6)

@@ -103,6 +103,9 @@ def test_an_upsampler_goes_on_from_fewer_points_and_is_saved_into_a_base(clip, t
     assert (second.points, second.model.config.cond_ctx) == (96, 16)
     second.save(second.model, tmp_path / "whole")
     assert {"base", "upsampler", "clip"} < {path.name for path in (tmp_path / "whole").iterdir()}
+    with pytest.raises(ValueError, match="4160 points together, but clouds have 4096"):
+        few = {"points": 8, "low_res_points": 8}
+        PointUpsamplerStage(config({**TINY, "n_ctx": 4096, "cond_ctx": 64}, stage={"clip": clip, **few}))
     with pytest.raises(ValueError, match="has width 32, but model: in the recipe says 64"):
         PointUpsamplerStage(config({"width": 64}, stage=start))
     with pytest.raises(ValueError, match="has no base, only"):
@@ -158,6 +161,7 @@ def test_a_text_as_a_grid_ends_where_the_text_does(tokens, context, length):
 
 def test_random_points_are_different_ones_of_a_cloud_and_scale_back():
     clouds = torch.rand(2, 40, 6)
+    clouds[..., 3:] = (255 * clouds[..., 3:]).round() / 255
     points = random_points(clouds, 40, torch.Generator().manual_seed(0))
     scales, biases = torch.tensor(CHANNEL_SCALES)[:, None], torch.tensor(CHANNEL_BIASES)[:, None]
     back = as_clouds((scaled(points) - biases) / scales)

@@ -18,8 +18,16 @@ import webdataset
 import yaml
 from maquette.clip.training.stage import ClipTraining
 from maquette.diffusion.training.stage import GlideTraining
+from maquette.diffusion.training.upsampler_stage import UpsamplerTraining
+from maquette.point_e.training.base_stage import PointTraining
+from maquette.point_e.training.classifier_stage import ClassifierTraining
+from maquette.point_e.training.surface_stage import SurfaceTraining
+from maquette.point_e.training.upsampler_stage import PointUpsamplerTraining
 from maquette.training import TrainConfig, fit, train
 from maquette.training.precision import InDtype
+from maquette.unclip.training.decoder_stage import DecoderTraining
+from maquette.unclip.training.prior_stage import DiffusionPriorTraining, PriorTraining
+from maquette.unclip.training.upsampler_stage import LargeUpsamplerTraining
 from PIL import Image
 
 RECIPE = {
@@ -246,6 +254,28 @@ def test_resume_refuses_another_run(shards, uninterrupted):
         run(shards, uninterrupted, resume=True, stage=wide)
 
 
+def test_a_sample_that_cannot_be_read_ends_a_run_after_its_work_was_saved(shards, tmp_path):
+    class Picky(Tiny):
+        def prepare(self, sample):
+            if sample["__key__"] == "1-007":
+                raise ValueError("it is broken")
+            return super().prepare(sample)
+
+    with pytest.raises(ValueError, match=r"Sample 1-007 of .* cannot be read"):
+        run(shards, tmp_path / "run", stage=Picky(config()))
+    (saved,) = names(tmp_path / "run" / "checkpoints")
+    assert saved != "step-00000000" and (tmp_path / "run" / "model" / "weights.pt").is_file()
+
+
+def test_a_start_may_lie_elsewhere_by_now_unless_it_is_mixed_in():
+    before, moved = ({"stage": {"start_from": place}} for place in "ab")
+    config(**moved).check_resumes(config(**before).model_dump(mode="json"))
+    for some in (before, moved):
+        some["stage"]["interpolate"] = 0.5
+    with pytest.raises(ValueError, match="resume with the same value"):
+        config(**moved).check_resumes(config(**before).model_dump(mode="json"))
+
+
 def test_diverging_loss_stops_the_run_unsaved(shards, tmp_path):
     with pytest.raises(FloatingPointError, match="lower learning_rate"):
         run(shards, tmp_path / "run", learning_rate=1e30, max_gradient_norm=0, warmup=0)
@@ -291,11 +321,35 @@ def test_recipe_files(shards, tmp_path):
         TrainConfig.from_file(path)
 
 
-@pytest.mark.parametrize("recipe", ["clip/mini.yaml", "diffusion/mini.yaml", "diffusion/mini-32.yaml"])
-def test_minis_recipes_are_recipes(recipe):
-    room, name = recipe.split("/")
-    read = TrainConfig.from_file(resources.files(f"maquette.{room}") / name)
-    (ClipTraining if room == "clip" else GlideTraining).model_validate(read.stage)
+RECIPES = {
+    "clip/mini": ClipTraining,
+    "diffusion/mini": GlideTraining,
+    "diffusion/mini-32": GlideTraining,
+    "diffusion/mini-upsampler": UpsamplerTraining,
+    "point_e/mini-base": PointTraining,
+    "point_e/mini-classifier": ClassifierTraining,
+    "point_e/mini-surface": SurfaceTraining,
+    "point_e/mini-upsampler": PointUpsamplerTraining,
+    "unclip/mini-decoder": DecoderTraining,
+    "unclip/mini-decoder-32": DecoderTraining,
+    "unclip/mini-prior": DiffusionPriorTraining,
+    "unclip/mini-autoregressive-prior": PriorTraining,
+    "unclip/upsampler-1024": LargeUpsamplerTraining,
+}
+
+
+def test_every_recipe_is_tried():
+    folder = Path(__file__).parents[1]
+    assert {path.relative_to(folder).with_suffix("").as_posix() for path in folder.glob("*/*.yaml")} == set(
+        RECIPES
+    )
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_our_recipes_are_recipes(name):
+    room, name_there = name.split("/")
+    read = TrainConfig.from_file(resources.files(f"maquette.{room}") / f"{name_there}.yaml")
+    RECIPES[name].model_validate(read.stage)
 
 
 if __name__ == "__main__":

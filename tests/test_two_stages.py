@@ -282,7 +282,7 @@ def test_parts_in_each_others_place_and_impossible_settings_are_refused(pipe):
         ({"size": 0}, "from 4 to 4096, not 0"),
         ({"preset": "orignal"}, "did you mean 'original'"),
         ({"strength": 0.5}, "there is no photo"),
-        ({"strength": 0, "image": Image.new("RGB", (9, 9))}, "above 0, .* at most 1, .* not 0"),
+        ({"strength": 0, "image": Image.new("RGB", (9, 9))}, "above 0 .* at most 1 .* not 0"),
         ({"strength": 1.5, "image": Image.new("RGB", (9, 9))}, "not 1.5"),
         ({"image": "photo.png"}, "expected a PIL picture, got str"),
         ({"image": Image.new("RGB", (0, 9))}, "no pixels"),

@@ -8,6 +8,7 @@ import torch
 from maquette.clip.model import ClipModel
 from maquette.pipelines import UnCLIPPipeline, UnCLIPVariationPipeline, pipeline
 from maquette.pipelines.latent_edits import blend, edit, reconstructions
+from maquette.pipelines.presets import with_preset
 from maquette.pipelines.request import PromptWarning
 from maquette.unclip import AutoregressivePrior
 from maquette.unclip.large_upsampler import LargeUpsampler
@@ -53,9 +54,10 @@ def test_of_several_embeddings_the_one_nearest_to_the_text_is_drawn(pipe):
     assert (best > one).all()
 
 
-def test_presets_are_karlos(pipe):
-    made = pipe("a cat", preset="fast", num_inference_steps=1, seed=0)
-    assert made.settings[0].items() >= {"preset": "fast", "guidance": "8.0", "steps": "1"}.items()
+def test_presets_are_karlos_unless_a_model_says_otherwise(pipe):
+    made = pipe("a cat", preset="fast", seed=0)
+    assert made.settings[0].items() >= {"preset": "fast", "steps": "25", "via": "unclip"}.items()
+    assert with_preset(pipe.config | {"guidance_scale": 3.0}, "default", "unclip")["guidance_scale"] == 3.0
     with pytest.raises(ValueError, match=r"unknown preset 'original'.*known are default, fast"):
         pipe("a cat", preset="original")
 

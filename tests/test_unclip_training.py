@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from maquette.diffusion.training.start import part_folder
 from maquette.pipelines import UnCLIPPipeline
 from maquette.toybox.shards import write_shards
 from maquette.training import Shards, TrainConfig, fit
+from maquette.training.shards import add_sample
 from maquette.unclip import AutoregressivePrior, DiffusionPrior, UnCLIPDecoder
 from maquette.unclip.large_upsampler import LargeUpsampler
 from maquette.unclip.training.autoregressive_stage import AutoregressiveStage
@@ -128,6 +130,15 @@ def test_vectors_are_kept_beside_pictures_and_are_the_same_as_computed_ones(shar
     before = Path(embedded).stat().st_mtime_ns
     embed_shards(shards, Path(embedded).parent)
     assert Path(embedded).stat().st_mtime_ns == before
+    with tarfile.open(second, "w") as tar:
+        for number in range(len(raw)):
+            add_sample(tar, raw.samples[number].key, {**parts_of(raw[number]), "txt": b"another"})
+    with pytest.raises(ValueError, match="made of other samples"):
+        embed_shards(second, Path(embedded).parent)
+
+
+def parts_of(sample):
+    return {name: content for name, content in sample.items() if not name.startswith("__")}
 
 
 def test_vectors_that_do_not_belong_are_refused(shards, embedded, tmp_path):
@@ -175,6 +186,9 @@ def test_a_prior_goes_on_from_a_models(embedded, tmp_path, kind):
     before = load_saved(type(again.model), tmp_path / "first" / "model" / "prior", torch.float32).state_dict()
     again.begin(Shards(embedded))
     assert all(torch.equal(weight, before[name]) for name, weight in again.model.state_dict().items())
+    whole = stage(config({}, stage={"start_from": "mini"})) if kind == "prior" else again
+    whole.save(whole.model, tmp_path / "whole")
+    assert (tmp_path / "whole" / "decoder").is_dir() == (kind == "prior")
     with pytest.raises(ValueError, match="has xf_width 32, but model: in the recipe says 64"):
         stage(config({"xf_width": 64}, stage=start))
     other = AutoregressiveStage if kind == "prior" else PriorStage

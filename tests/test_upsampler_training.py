@@ -127,3 +127,12 @@ def test_with_a_strength_only_the_lower_noise_is_learned_and_drawn_from():
     stage.loss(model, batch, torch.Generator().manual_seed(0))
     assert 270 < seen[0].max() < 300
     assert stage.samples(stage.model) is not None
+
+
+@pytest.mark.parametrize("stage, saved", [({"strength": 0.3}, 0.3), ({}, None)])
+def test_a_model_says_with_which_strength_its_upsampler_was_trained(tmp_path, stage, saved):
+    trained = UpsamplerStage(config(**stage))
+    trained.save(trained.model, tmp_path / "model")
+    assert (
+        json.loads((tmp_path / "model" / "model_index.json").read_text()).get("upsampler_strength") == saved
+    )

@@ -100,8 +100,9 @@ class TrainConfig(BaseModel, title="recipe", extra="forbid", frozen=True, allow_
     def check_resumes(self, old: dict[str, Any]) -> None:
         """Raise ValueError naming the key if this recipe cannot continue a run of the recipe `old`."""
         new, old = self.model_dump(mode="json"), dict(old)
-        for some in (new, old):  # where a network started from no longer matters once it is trained on
-            some["stage"] = {key: value for key, value in some["stage"].items() if key != "start_from"}
+        if self.stage.get("interpolate") is None:  # what a network started from may lie elsewhere by now
+            for some in (new, old):
+                some["stage"] = {key: value for key, value in some["stage"].items() if key != "start_from"}
         for key in [key for key in new | old if key not in FREE_TO_CHANGE]:
             if new.get(key) != old.get(key):
                 raise ValueError(

@@ -19,6 +19,10 @@ from torch.utils.data import default_collate
 from .shards import Shards
 
 
+class BrokenSample(ValueError):
+    """Training met a sample that cannot be read."""
+
+
 @lru_cache(maxsize=4)
 def _permutation(count: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(count)
@@ -45,11 +49,11 @@ def load(
 ) -> Iterator[dict[str, Any]]:
     """Read, prepare and stack one batch after another, a few batches ahead of the consumer, in threads.
 
-    Raises ValueError naming shard and key of a sample that `prepare` cannot decode.
+    Raises BrokenSample naming shard and key of a sample that cannot be read, or that `prepare` cannot decode.
     """
 
     def make(numbers: Sequence[int]) -> dict[str, Any]:
-        return default_collate([_prepared(shards[number], prepare) for number in numbers])
+        return default_collate([_prepared(shards, number, prepare) for number in numbers])
 
     threads = max(1, min(4, (os.cpu_count() or 1) // 2))
     queue: deque = deque()
@@ -65,10 +69,11 @@ def load(
             pool.shutdown(cancel_futures=True)
 
 
-def _prepared(sample: dict[str, Any], prepare: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
+def _prepared(
+    shards: Shards, number: int, prepare: Callable[[dict[str, Any]], dict[str, Any]]
+) -> dict[str, Any]:
     try:
-        return prepare(sample)
+        return prepare(shards[number])
     except Exception as error:
-        raise ValueError(
-            f"Sample {sample['__key__']} of {sample['__url__']} cannot be read: {error!r}"
-        ) from error
+        sample = shards.samples[number]
+        raise BrokenSample(f"Sample {sample.key} of {sample.shard} cannot be read: {error!r}") from error

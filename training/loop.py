@@ -28,12 +28,13 @@ from accelerate.utils import DistributedType
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from tqdm import tqdm
 
+from ..layers.precision import resolve_dtype
 from ..weights.write_whole import write_whole
 from . import checkpoint
 from .config import TrainConfig
-from .data import load, shuffled, split
+from .data import BrokenSample, load, shuffled, split
 from .optimizer import make_optimizers, state_tensors
-from .precision import InDtype, resolve_dtype
+from .precision import InDtype
 from .record import Means, Record
 from .sharding import shard, whole
 from .shards import Shards
@@ -116,7 +117,12 @@ class _Run:
         bar = tqdm(total=self.config.steps, initial=self.step, unit="step", disable=hidden)
         with _Interrupt() as interrupt, bar:
             while self.step < self.config.steps:
-                self._update(batches)
+                try:
+                    self._update(batches)
+                except BrokenSample:
+                    if self.accelerator.num_processes == 1 and self.step:
+                        self._save()
+                    raise
                 bar.update()
                 stop = self._anyone(interrupt.asked)
                 saving = stop or self._due(self.config.checkpoint_every)
@@ -125,10 +131,10 @@ class _Run:
                 paused = time.perf_counter()
                 if self._due(self.config.validate_every) and not stop:
                     self._validate()
-                if self._due(self.config.sample_every) and not stop:
-                    self._draw()
                 if saving:
                     self._save()
+                if self._due(self.config.sample_every) and not stop:
+                    self._draw()
                 self.clock += time.perf_counter() - paused
                 if stop:
                     break
@@ -287,7 +293,10 @@ class _Run:
         facts = checkpoint.read_facts(found[-1])
         self.config.check_resumes(facts["config"])
         if facts["data"] != self.shards.fingerprint():
-            raise ValueError(f"{found[-1]} was trained on other data; resume with the same shards.")
+            raise ValueError(
+                f"{found[-1]} was trained on other data; resume with the same shards, or begin anew with "
+                f"start_from: {self.out / 'model'}."
+            )
         checkpoint.load(found[-1], self._tensors())
         self.step = facts["step"]
 

@@ -10,8 +10,6 @@ from typing import Any
 
 import torch
 
-from ..layers.precision import best_dtype
-
 BATCH_NORMS = (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d, torch.nn.BatchNorm3d)
 
 
@@ -42,13 +40,6 @@ class InDtype(torch.nn.Module):
             if isinstance(module, BATCH_NORMS)
             for key, parameter in module.named_parameters(recurse=False)
         }
-
-
-def resolve_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """The format to compute in; "auto" is bfloat16 where `device` multiplies it natively, else float32."""
-    if precision != "auto":
-        return torch.bfloat16 if precision == "bfloat16" else torch.float32
-    return best_dtype(device)
 
 
 def _cast(value: Any, dtype: torch.dtype) -> Any:

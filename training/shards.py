@@ -9,6 +9,8 @@ import os
 import re
 import tarfile
 from collections.abc import Mapping, Sequence
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from webdataset.shardlists import expand_urls
@@ -70,12 +72,17 @@ class Shards:
         return content
 
     def fingerprint(self) -> str:
-        """A digest of all keys and sizes in order: equal for the same samples at another place."""
-        lines = (
-            f"{key} {[(extension, size) for extension, (_, size) in parts.items()]}"
-            for _, key, parts in self.samples
-        )
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+        """A digest of all keys and sizes in order, and of the SHA-256s that samples have: equal at another place."""
+        digest = hashlib.sha256()
+        for shard, samples in groupby(self.samples, key=attrgetter("shard")):
+            with open(shard, "rb") as file:
+                for _, key, parts in samples:
+                    sizes = sorted((extension, size) for extension, (_, size) in parts.items())
+                    digest.update(f"{key} {sizes}\n".encode())
+                    if SUM in parts:
+                        file.seek(parts[SUM][0])
+                        digest.update(file.read(parts[SUM][1]))
+        return digest.hexdigest()[:16]
 
 
 def add_sample(tar: tarfile.TarFile, key: str, parts: Mapping[str, bytes]) -> None:
@@ -125,6 +132,8 @@ def _scan(path: str) -> list[Sample]:
                 key, extension = base_plus_ext(name)
                 if member.isfile() and key and extension:
                     sample = samples.setdefault(key, Sample(path, key, {}))
+                    if extension.lower() in sample.parts:
+                        raise tarfile.ReadError("there are two files of this name")
                     sample.parts[extension.lower()] = (member.offset_data, member.size)
             # A whole archive ends with zeros; tarfile itself accepts one that was cut between two members.
             file.seek(tar.offset)

@@ -1,7 +1,6 @@
 """CLIP as a stage of training: pairs go in, the contrastive loss of the whole batch comes out."""
 
 import copy
-import io
 import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,16 +15,16 @@ from ...training.flops import training_flops
 from ...training.layout import check_layout, layout_of
 from ..encoder import MAX_LOGIT_SCALE, ClipEncoder
 from ..model import ClipModel
-from ..preprocess import Preprocess, open_picture
+from ..preprocess import Preprocess
 from ..tokenizer import ClipTokenizer
 from .fine_tuning import choose_trained
 from .interpolate import interpolate
 from .loss import contrastive_loss, gathered, sigmoid_loss
+from .pairs import caption_in, picture_in
 from .tokenizers import named_tokenizer
 
 LOSSES = {"contrastive": contrastive_loss, "sigmoid": sigmoid_loss}
 CAPTIONS = 4  # of one picture, at most
-PICTURES = ("png", "jpg", "jpeg", "webp")
 
 
 class ClipTraining(BaseModel, title="stage: of a CLIP recipe", extra="forbid", frozen=True):
@@ -97,12 +96,11 @@ class ClipStage:
     def prepare(self, sample: dict[str, Any]) -> dict[str, Any]:
         """A raw sample -> tokens [captions, context_length], and other_tokens alike or pixels [3, side, side]."""
         if self.settings.pairs == "text-text":
-            answer, query = ([sample[kind].decode()] for kind in ("txt", "query.txt"))
+            answer, query = ([caption_in(sample, kind)] for kind in ("txt", "query.txt"))
             return {"tokens": self._tokens(answer), "other_tokens": self._tokens(query)}
-        kind = next((kind for kind in PICTURES if kind in sample), "png")
-        picture = open_picture(io.BytesIO(sample[kind]))
+        picture = picture_in(sample)
         several = sample["captions.txt"].decode().splitlines() if "captions.txt" in sample else []
-        captions = [line for line in several if line.strip()] or [sample["txt"].decode()]
+        captions = [line for line in several if line.strip()] or [caption_in(sample)]
         captions = [captions[i % len(captions)] for i in range(CAPTIONS)]
         return {"pixels": self.preprocess(picture), "tokens": self._tokens(captions)}
 

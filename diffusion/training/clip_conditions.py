@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...clip.model import ClipModel
-from ...clip.preprocess import Preprocess, open_picture
+from ...clip.preprocess import Preprocess
+from ...clip.training.pairs import caption_in, picture_in
 from ...training import Shards
-from .pictures import KINDS, caption_of
 
 CACHED = "clip.npy"  # beside a picture in a shard: its vector, float32 [clip_dim]
 CHECKED = 4  # pictures whose cached vector is compared with a new one
@@ -50,7 +50,7 @@ class ClipConditions:
 
         Raises ValueError for a cached vector of another shape.
         """
-        tokens, lengths = self.tokenizer.with_lengths([caption_of(sample)], text_ctx, truncate=True)
+        tokens, lengths = self.tokenizer.with_lengths([caption_in(sample)], text_ctx, truncate=True)
         return {"tokens": tokens[0], "length": lengths[0], **self.picture(sample)}
 
     def picture(self, sample: dict[str, Any]) -> dict[str, Any]:
@@ -66,7 +66,7 @@ class ClipConditions:
         return {"embedding": torch.from_numpy(vector.astype(np.float32))}
 
     def pixels(self, sample: dict[str, Any]) -> Tensor:
-        """A raw sample's picture as CLIP sees it. Raises what `open_picture` raises."""
+        """A raw sample's picture as CLIP sees it. Raises what `picture_in` raises."""
         return pixels_of(sample, self.preprocess)
 
     @torch.no_grad()
@@ -126,7 +126,7 @@ class ClipConditions:
             some = [shards[number] for number in numbers[first : first + BATCH]]
             pictures.append(self._of(some))
             tokens = self.tokenizer(
-                [caption_of(sample) for sample in some], self.encoder.config["context_length"], True
+                [caption_in(sample) for sample in some], self.encoder.config["context_length"], True
             )
             texts.append(self.encoder.encode_text(tokens, with_states=False).vector)
         return torch.cat(pictures), torch.cat(texts)
@@ -137,9 +137,8 @@ class ClipConditions:
 
 
 def pixels_of(sample: dict[str, Any], preprocess: Preprocess) -> Tensor:
-    """A raw sample's picture as an encoder expects it. Raises what `open_picture` raises."""
-    kind = next((kind for kind in KINDS if kind in sample), "png")
-    return preprocess(open_picture(sample[kind]))
+    """A raw sample's picture as an encoder expects it. Raises what `picture_in` raises."""
+    return preprocess(picture_in(sample))
 
 
 def _spread(shards: Shards, count: int) -> list[int]:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, model_validator
 
 from ...clip.tokenizer import ClipTokenizer
 from ...clip.training.loss import contrastive_loss, gathered
+from ...clip.training.pairs import caption_in
 from ...clip.training.tokenizers import named_tokenizer
 from ...training import TrainConfig
 from ...training.flops import training_flops
@@ -19,7 +20,7 @@ from ...weights.model_folder import extend_model_folder, find_model, load_part, 
 from ..glide import GlideUNet
 from ..loss import HybridLoss
 from ..noised_clip import NoisedClip
-from .pictures import caption_of, read_picture
+from .pictures import read_picture
 from .start import part_folder
 
 
@@ -77,7 +78,7 @@ class NoisedClipStage:
 
     def prepare(self, sample: dict[str, Any]) -> dict[str, Any]:
         """Picture and `txt` of a raw sample -> image uint8 [3, side, side], tokens [max_text_len] and their count."""
-        tokens, lengths = self._tokens([caption_of(sample)])
+        tokens, lengths = self._tokens([caption_in(sample)])
         image = read_picture(sample, self.model.config["image_size"])
         return {"image": image, "tokens": tokens[0], "length": lengths[0]}
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field, PositiveInt, model_validator
 from torch import Tensor
 
 from ...clip.model import ClipModel
+from ...clip.training.pairs import caption_in
 from ...clip.training.tokenizers import TOYBOX_TOKENIZER
 from ...toybox.sheet import contact_sheet
 from ...training import TrainConfig
@@ -25,7 +26,7 @@ from ..schedules import make_scheduler
 from ..text_reader import TextReader
 from ..tokenizer import GlideTokenizer
 from .masks import random_masks
-from .pictures import caption_of, read_picture
+from .pictures import read_picture
 from .start import reader_of, started
 
 # What adapters stand beside: the convolutions and matrix products of the U-Net and of the text transformer.
@@ -105,7 +106,7 @@ class GlideStage:
         See `read_picture` for the picture, and for what is raised.
         """
         image = read_picture(sample, self.model.config["image_size"])
-        tokens, mask = self.reader.tokens([caption_of(sample)], self.model.config["text_ctx"])
+        tokens, mask = self.reader.tokens([caption_in(sample)], self.model.config["text_ctx"])
         return {"image": image, "tokens": tokens[0], "mask": mask[0]}
 
     def loss(self, model, batch, generator):

@@ -32,7 +32,7 @@ class UpsamplerTraining(GlideTraining, title="stage: of an upsampler's recipe", 
     crop: pixels of a side of the random part of each picture that a step sees (0: all of it);
     blur: pixels of the small picture, and noise, of pictures from -1 to 1: the largest deviations by which the small
     picture is made worse, see `degraded`;
-    strength: the share of the noise levels that is learned, the lowest ones; its pipeline's `upsampler_strength`;
+    strength: the share of the noise levels that is learned, the lowest ones. The saved model's `upsampler_strength`;
     base: the name or folder of a model that the upsampler belongs to. It then reads texts as that model does, and is
     saved together with all parts that the model has at that time; without it, with those of start_from, or alone, to be
     put to a base later.
@@ -96,7 +96,9 @@ class UpsamplerStage(GlideStage):
 
     def save(self, model, folder: Path) -> None:
         """Write the upsampler, with its base if there is one, as `maquette.pipeline` reads them."""
-        settings = {"upsampler_schedule": self.settings.schedule}
+        settings: dict[str, Any] = {"upsampler_schedule": self.settings.schedule}
+        if self.settings.strength < 1:
+            settings["upsampler_strength"] = self.settings.strength
         if whole := self.settings.base or self.settings.start_from:
             base = find_model(whole, "text-to-image")
             extend_model_folder(base, folder, {self.part: merged(model)}, settings)

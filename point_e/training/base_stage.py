@@ -41,7 +41,8 @@ class PointTraining(BaseModel, title="stage: of a recipe for clouds", extra="for
     from its vector or its states (1: it needs no pictures); drop: the share whose condition is left out;
     points: how many of a cloud's points a step sees (0: n_ctx); few, counted as `token_counts` says, teach many times
     as fast;
-    base: the name or folder of a Point-E model that it is saved into, beside its other parts;
+    base: the name or folder of a Point-E model that it is saved into, beside its other parts; without it, beside those
+    of start_from, or alone;
     start_from: the name or folder of a model to go on from, of the same layout;
     schedule: the noise schedule; snr_clamp: [low, high], see HybridLoss.
     """
@@ -136,9 +137,8 @@ class PointStage:
         if self.part == "base":
             share = self.settings.text_share
             settings |= {"reads_words": share > 0, "reads_pictures": share < 1}
-        if self.settings.base:
-            base = find_model(self.settings.base, TASK)
-            extend_model_folder(base, folder, {self.part: model}, settings)
+        if whole := self.settings.base or self.settings.start_from:
+            extend_model_folder(find_model(whole, TASK), folder, {self.part: model}, settings)
         else:
             write_model_folder(folder, PIPELINE, {self.part: model, **self.conditions.parts()}, settings)
 

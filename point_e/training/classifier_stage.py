@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from pydantic import BaseModel, Field
 
+from ...clip.training.pairs import caption_in
 from ...training import TrainConfig
 from ...training.flops import training_flops
 from ..classifier import PointNetClassifier
@@ -50,7 +51,7 @@ class ClassifierStage:
 
     def prepare(self, sample: dict[str, Any]) -> dict[str, Any]:
         """See `read_cloud` and `named_class`."""
-        label = named_class(sample["txt"].decode(), self.settings.classes)
+        label = named_class(caption_in(sample), self.settings.classes)
         return {"cloud": read_cloud(sample), "label": label}
 
     def loss(self, model, batch, generator):

@@ -11,8 +11,8 @@ from einops import rearrange
 from PIL.Image import Image
 from torch import Tensor
 
+from ...clip.training.pairs import caption_in
 from ...diffusion.training.clip_conditions import ClipConditions
-from ...diffusion.training.pictures import caption_of
 from ...training import Shards
 from ..text_grid import text_grid
 
@@ -57,7 +57,7 @@ class PointConditions:
         """What `arguments` needs of a raw sample. Raises what ClipConditions raises."""
         told: dict[str, Any] = {}
         if self.clip and self.text_share:
-            tokens, lengths = self._tokens([caption_of(sample)])
+            tokens, lengths = self._tokens([caption_in(sample)])
             told |= {"tokens": tokens[0], "length": lengths[0]}
         if self.clip and self.text_share < 1:
             told |= {"pixels": self.clip.pixels(sample)} if self.kind == "grid" else self.clip.picture(sample)

@@ -31,6 +31,7 @@ from ...toybox.solids import rotation
 from ...toybox.view import draw_view
 from ...toybox.world import Body
 from ...training.shards import add_sample
+from ...weights.checksums import sha256_of
 from ...weights.write_whole import write_whole
 
 # Which axis points up in such files, unless the call says: glTF's standard does, the others' habits.
@@ -74,8 +75,13 @@ def write_mesh_shards(
         raise ValueError(f"{folder} holds no meshes ({', '.join(UP)})")
     parts = [meshes[first : first + MESHES_PER_SHARD] for first in range(0, len(meshes), MESHES_PER_SHARD)]
     paths = [out / f"shard-{number:05d}.tar" for number in range(len(parts))]
-    sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in meshes}
-    made_of = json.dumps({"views": views, "size": size, "up": up, "meshes": sizes}, indent=1)
+    contents = {
+        path.relative_to(folder).as_posix(): [
+            sha256_of(some) for some in (path, _beside(path)) if some.is_file()
+        ]
+        for path in meshes
+    }
+    made_of = json.dumps({"views": views, "size": size, "up": up, "meshes": contents}, indent=1)
     if any(path.exists() for path in paths) and not _is_noted(out, made_of):
         raise FileExistsError(
             f"the shards in {out} are of other meshes, or were made in another way; give a new folder with --out"
@@ -162,9 +168,14 @@ def _albedo(mesh: trimesh.Trimesh, linear: bool) -> np.ndarray:
     return colours if linear else to_linear(colours)
 
 
+def _beside(path: Path) -> Path:
+    """Where a mesh's caption is."""
+    return path.with_suffix(".txt")
+
+
 def samples_of(path: Path, views: int, size: int, up: str | None) -> list[dict[str, bytes]]:
     """See `write_mesh_shards`."""
-    caption = path.with_suffix(".txt")
+    caption = _beside(path)
     words = caption.read_text("utf-8") if caption.is_file() else path.stem.replace("_", " ").replace("-", " ")
     whole, samples = read_body(path, up), []
     for view in range(views):

@@ -8,9 +8,10 @@ import torch
 from pydantic import NonNegativeInt
 from torch import Tensor
 
+from ...training import TrainConfig
 from ..transformer import PointDiffusionTransformer, PointUpsampler
 from .base_stage import PointStage, PointTraining
-from .clouds import random_points, scaled
+from .clouds import POINTS, random_points, scaled
 
 
 class PointUpsamplerTraining(PointTraining, title="stage: of a recipe for more points", frozen=True):
@@ -32,6 +33,11 @@ class PointUpsamplerStage(PointStage):
     part: ClassVar[str] = "upsampler"
     network: ClassVar[type[PointDiffusionTransformer]] = PointUpsampler
     settings_of: ClassVar[type[PointTraining]] = PointUpsamplerTraining
+
+    def __init__(self, config: TrainConfig):
+        super().__init__(config)
+        if (count := self.model.config["n_ctx"] + self.model.config["cond_ctx"]) > POINTS:
+            raise ValueError(f"n_ctx and cond_ctx are {count} points together, but clouds have {POINTS}")
 
     def targets(
         self, clouds: Tensor, generator: torch.Generator, few: bool = True

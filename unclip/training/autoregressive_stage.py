@@ -61,7 +61,7 @@ class AutoregressiveStage:
 
     def save(self, model, folder: Path) -> None:
         """Write the prior, with its CLIP or into its base, as `maquette.pipeline` reads them."""
-        save_part(folder, "prior", model, self.clip, self.settings.base, {})
+        save_part(folder, "prior", model, self.clip, self.settings.base or self.settings.start_from, {})
 
     def _forward(self) -> None:
         text = self.clip.texts(*self.clip.tokenizer.with_lengths([""], self.text_ctx))

@@ -42,7 +42,8 @@ class DecoderTraining(BaseModel, title="stage: of a decoder's recipe", extra="fo
     """How unCLIP's decoder is trained.
 
     clip: what ClipModel.from_pretrained takes: the network learns pictures from that CLIP's vectors of them;
-    base: the name or folder of an unCLIP model that the decoder is saved into, beside its other parts;
+    base: the name or folder of an unCLIP model that the decoder is saved into, beside its other parts; without it,
+    beside those of start_from, or alone;
     start_from: the name or folder of an unCLIP model to go on from, of the same layout, at any image size;
     glide: instead, the name or folder of a GLIDE model of the same layout, with whose U-Net it begins: it can draw and,
     with as many xf_layers, read, and has to learn what the vectors mean;
@@ -133,7 +134,9 @@ class DecoderStage:
     def save(self, model, folder: Path) -> None:
         """Write the decoder, with its CLIP or into its base, as `maquette.pipeline` reads them."""
         settings = {"decoder_schedule": self.settings.schedule}
-        save_part(folder, "decoder", model, self.clip, self.settings.base, settings)
+        save_part(
+            folder, "decoder", model, self.clip, self.settings.base or self.settings.start_from, settings
+        )
 
     def _network(self, layout: dict[str, Any]) -> UnCLIPDecoder:
         start = self.settings.start_from

@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from ...clip.model import ClipModel
+from ...clip.training.pairs import KINDS
 from ...diffusion.training.clip_conditions import BATCH, CACHED, SAME, pixels_of
-from ...diffusion.training.pictures import KINDS
 from ...training import Shards
 from ...training.shards import add_sample
 from ...weights.write_whole import write_whole
@@ -26,8 +26,8 @@ def embed_shards(data: str, out: Path, model: str = "mini") -> list[Path]:
     """Write each of the shards `data` again in `out`, with CLIP's vector of each picture as KEY.clip.npy.
 
     model: what ClipModel.from_pretrained takes. The vectors are float32 [dim], unnormalised, as unCLIP's networks take
-    them. Shards of several folders go into folders of the same names. What is in `out` already is kept, so that a
-    stopped call can be made again, if this CLIP made it; each shard is whole or absent. Returns the paths of all.
+    them. Shards of several folders go into folders of the same names. What this CLIP made of the same samples is kept,
+    so that a stopped call can be made again; each shard is whole or absent. Returns the paths of all.
     Raises what Shards and ClipModel raise, ValueError for a sample without a picture or shards that would be written
     over, all before anything is embedded, and naming it for a picture that cannot be read.
     """
@@ -44,15 +44,22 @@ def embed_shards(data: str, out: Path, model: str = "mini") -> list[Path]:
             raise ValueError(
                 f"sample {sample.key} of {sample.shard} has no picture; expected one of {', '.join(KINDS)}."
             )
-    clip = ClipModel.from_pretrained(model)
-    for target in paths.values():
-        if target.exists() and not _is_of(clip, Shards(target)[0]):
-            raise ValueError(
-                f"{target} has the vectors of another CLIP than {model}; give another folder with --out."
-            )
     numbers: dict[str, list[int]] = {path: [] for path in shards.paths}
     for number, sample in enumerate(shards.samples):
         numbers[sample.shard].append(number)
+    clip = ClipModel.from_pretrained(model)
+    for path, target in paths.items():
+        if not target.exists():
+            continue
+        before = Shards(target)
+        if not _is_of(clip, before[0]):
+            raise ValueError(
+                f"{target} has the vectors of another CLIP than {model}; give another folder with --out."
+            )
+        if not _same(before, shards, numbers[path]):
+            raise ValueError(
+                f"{target} was made of other samples than {path} holds; delete it, or give another folder with --out."
+            )
     with tqdm(total=len(shards), unit="picture") as bar:
         for path, target in paths.items():
             if not target.exists():
@@ -87,6 +94,20 @@ def _is_of(clip: ClipModel, sample: dict[str, Any]) -> bool:
     pixels = _pixels(sample, clip)[None].to(clip.encoder.device)
     fresh = clip.encoder.encode_image(pixels, with_grid=False).vector[0].float().cpu()
     return vector.shape == fresh.shape and F.cosine_similarity(vector, fresh, dim=0).item() >= SAME
+
+
+def _same(before: Shards, shards: Shards, numbers: list[int]) -> bool:
+    """Whether an embedded shard holds these samples, byte for byte, beside their vectors."""
+    if len(before) != len(numbers):
+        return False
+    dropped = (CACHED, "__url__")
+    return all(
+        {key: value for key, value in old.items() if key not in dropped}
+        == {key: value for key, value in new.items() if key not in dropped}
+        for old, new in zip(
+            map(before.__getitem__, range(len(before))), map(shards.__getitem__, numbers), strict=True
+        )
+    )
 
 
 def _pixels(sample: dict[str, Any], clip: ClipModel) -> torch.Tensor:

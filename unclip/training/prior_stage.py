@@ -28,7 +28,8 @@ class PriorTraining(BaseModel, title="stage: of a prior's recipe", extra="forbid
     """How a prior of either kind is trained.
 
     clip: what ClipModel.from_pretrained takes, whose texts are read and whose pictures' vectors are learned;
-    base: the name or folder of an unCLIP model that the prior is saved into, beside its other parts;
+    base: the name or folder of an unCLIP model that the prior is saved into, beside its other parts; without it, beside
+    those of start_from, or alone;
     start_from: the name or folder of an unCLIP model whose prior, of the same kind and CLIP, it goes on from;
     drop_text: the share of captions replaced by the empty text.
     """
@@ -106,7 +107,7 @@ class PriorStage:
     def save(self, model, folder: Path) -> None:
         """Write the prior, with its CLIP or into its base, as `maquette.pipeline` reads them."""
         settings = {"prior_schedule": self.settings.schedule}
-        save_part(folder, "prior", model, self.clip, self.settings.base, settings)
+        save_part(folder, "prior", model, self.clip, self.settings.base or self.settings.start_from, settings)
 
     def _sampled(self, model, text: dict[str, Tensor], noise: Tensor) -> Tensor:
         """Embeddings [N, clip_dim] of texts, in a few steps without guidance."""
