@@ -80,7 +80,7 @@ class Pipeline(DiffusionPipeline):
     """A subclass names its `task` and its `parts`, and says in `__call__` what a request is answered with.
 
     parts: the constructor's arguments that are networks or tokenizers, and of which classes each may be; one with a
-    default of None may be absent. exact: those that are loaded in float32 whatever `dtype` says.
+    default of None may be absent. exact: those that are in float32 whatever `dtype` says.
     `request` and `in_batches` do what is common to all calls.
     The constructor's other arguments are settings, kept in the model's folder; "num_inference_steps" and
     "guidance_scale" must be among them. A pipeline holds nothing of a call: threads may share it.
@@ -105,6 +105,15 @@ class Pipeline(DiffusionPipeline):
         self.register_modules(**{name: arguments[name] for name in self.parts})
         self.register_to_config(**{name: arguments[name] for name in names if name not in self.parts})
         self.model_name = type(self).__name__
+
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        """As diffusers', but `exact` parts stay in float32."""
+        exact = [part for name in self.exact if (part := getattr(self, name)) is not None]
+        weights = [(weight, weight.data) for part in exact for weight in part.parameters()]
+        super().to(*args, **kwargs)
+        for weight, before in weights:
+            weight.data = before.to(weight.device)
+        return self
 
     @property
     def context_length(self) -> int:

@@ -19,7 +19,7 @@ from maquette.training import TrainConfig, fit
 from maquette.training.adapters import merged
 from maquette.training.precision import InDtype
 from PIL import Image
-from tiny_models import TINY_CLIP, tiny_clip
+from tiny_models import TINY_CLIP, tiny_clip, whole_and_resumed
 
 COLOURS = ("red", "green", "blue", "yellow", "white", "black", "purple", "orange")
 TINY = {**TINY_CLIP, "image_resolution": 16, "vision_layers": 1, "transformer_layers": 1}
@@ -265,31 +265,10 @@ def test_two_processes_with_shards_and_chunks_repeat_one(shards, tmp_path):
         torch.testing.assert_close(two[name], weight, rtol=1e-3, atol=1e-3)
 
 
-class Crash(Exception):
-    pass
-
-
 def test_resuming_after_a_crash_repeats_the_uninterrupted_run(shards, tmp_path, started):
-    class Crashing(ClipStage):
-        calls = 0
-
-        def loss(self, *arguments):
-            self.calls += 1
-            if self.calls == 6:
-                raise Crash
-            return super().loss(*arguments)
-
     recipe = config(7, start_from=str(started[0]), train="lora", lora_rank=2, chunk=6)
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    rarely = recipe.model_copy(update={"checkpoint_every": 0})
-    fit(ClipStage(rarely), rarely, shards, whole)
-    with pytest.raises(Crash):
-        fit(Crashing(recipe), recipe, shards, broken)
-    assert not (broken / "checkpoints" / "step-00000006").exists()
-    fit(ClipStage(recipe), recipe, shards, broken, resume=True)
-    models = [
-        ClipModel.from_pretrained(out / "model", dtype=torch.float32).encoder for out in (whole, broken)
-    ]
+    folders = whole_and_resumed(ClipStage, recipe, shards, tmp_path, calls=6)
+    models = [ClipModel.from_pretrained(folder, dtype=torch.float32).encoder for folder in folders]
     assert same(*models) == set(models[0].state_dict())
 
 

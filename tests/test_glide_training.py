@@ -13,6 +13,7 @@ from maquette.diffusion.training.masks import random_masks
 from maquette.diffusion.training.stage import GlideStage
 from maquette.toybox.shards import write_shards
 from maquette.training import TrainConfig, fit
+from tiny_models import shown, whole_and_resumed
 from torch.distributions import Normal, kl_divergence
 
 TINY = {
@@ -102,30 +103,12 @@ def test_from_shards_to_a_picture(shards, tmp_path):
         assert torch.equal(weight, trained[name])
 
 
-class Crash(Exception):
-    pass
-
-
 def test_resuming_after_a_crash_repeats_the_uninterrupted_run(shards, tmp_path):
-    class Crashing(GlideStage):
-        calls = 0
-
-        def loss(self, *arguments):
-            self.calls += 1
-            if self.calls == 8:
-                raise Crash
-            return super().loss(*arguments)
-
     recipe = config(
         steps=5, micro_batch=2, checkpoint_every=2, validation_samples=0, stage={"snr_clamp": [0.02, 5]}
     )
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    fit(GlideStage(recipe), recipe, shards, whole)
-    with pytest.raises(Crash):
-        fit(Crashing(recipe), recipe, shards, broken)
-    assert [path.name for path in (broken / "checkpoints").iterdir()] == ["step-00000002"]
-    fit(GlideStage(recipe), recipe, shards, broken, resume=True)
-    unets = [pipeline("text-to-image", out / "model", dtype=torch.float32).unet for out in (whole, broken)]
+    folders = whole_and_resumed(GlideStage, recipe, shards, tmp_path, calls=8)
+    unets = [pipeline("text-to-image", folder, dtype=torch.float32).unet for folder in folders]
     ours, theirs = (unet.state_dict() for unet in unets)
     assert all(torch.equal(weight, theirs[name]) for name, weight in ours.items())
 
@@ -143,9 +126,7 @@ def saved_base(tmp_path, **changes):
     """A model folder with a base network whose every weight counts."""
     torch.manual_seed(0)
     stage = GlideStage(config(model={**TINY, "inpaint": False, **changes}))
-    for parameter in stage.model.parameters():
-        if parameter.dim() > 1:
-            torch.nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
+    shown(stage.model)
     stage.save(stage.model, tmp_path / "base")
     return stage.model.eval(), str(tmp_path / "base")
 

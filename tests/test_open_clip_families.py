@@ -12,6 +12,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from safetensors.torch import save_file
 from timm.models import register_model
+from tiny_models import shown
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoConfig, M2M100Config, PreTrainedTokenizerFast, XLMRobertaConfig
 
@@ -177,10 +178,7 @@ def made_folder(family, folder):
         made_tokenizer(folder)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        theirs = build(config).eval()
-        for parameter in theirs.parameters():
-            if parameter.dim() > 1:  # zeros and tiny numbers would hide what is wrong
-                torch.nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
+        theirs = shown(build(config).eval())
     prepared = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bilinear", "resize_mode": "squash"}
     content = {"model_cfg": config, "preprocess_cfg": prepared}
     (folder / "open_clip_config.json").write_text(json.dumps(content))

@@ -65,6 +65,13 @@ def test_the_original_preset_says_what_there_is_to_say():
     assert PRESETS["point-e"]["original"].keys() <= defaults.keys()
 
 
+def test_the_surface_model_stays_exact_when_a_pipeline_is_cast():
+    pipe = tiny_point_e()
+    before = {name: weight.clone() for name, weight in pipe.surface.state_dict().items()}
+    assert pipe.to(torch.bfloat16).base.dtype == torch.bfloat16
+    assert all(torch.equal(weight, before[name]) for name, weight in pipe.surface.state_dict().items())
+
+
 def test_a_cloud_may_have_another_number_of_points(pipe, photos):
     made = pipe(image=photos[0], points=20)
     assert tensors(made).shape == (1, 20 + 60, 6) and made.settings[0]["points"] == "20"

@@ -26,7 +26,7 @@ from maquette.toybox.shards import write_shards
 from maquette.toybox.vocabulary import THINGS
 from maquette.training import Shards, TrainConfig, fit
 from maquette.weights.load_saved import load_saved
-from tiny_models import tiny_clip
+from tiny_models import tiny_clip, whole_and_resumed
 
 TINY = {"width": 32, "layers": 1, "heads": 2, "n_ctx": 48}
 SURFACE = {"n_ctx": 48, "width": 32, "encoder_layers": 1, "encoder_heads": 1, "decoder_layers": 1}
@@ -63,29 +63,12 @@ def config(model, **changes):
     return TrainConfig(**values | {"model": model, **changes})
 
 
-class Crash(Exception):
-    pass
-
-
 @pytest.mark.parametrize("kind", STAGES)
 def test_a_stage_resumes_and_saves_what_loads(shards, clip, tmp_path, kind):
     stage, part, network, model, settings = STAGES[kind]
-
-    class Crashing(stage):
-        calls = 0
-
-        def loss(self, *arguments):
-            self.calls += 1
-            if self.calls == 3:
-                raise Crash
-            return super().loss(*arguments)
-
     told = {} if kind == "surface" else {"clip": clip}
     recipe = config(model, stage={**settings, **told}, checkpoint_every=2)
-    folder = fit(stage(recipe), recipe, shards, tmp_path / "whole")
-    with pytest.raises(Crash):
-        fit(Crashing(recipe), recipe, shards, tmp_path / "broken")
-    again = fit(stage(recipe), recipe, shards, tmp_path / "broken", resume=True)
+    folder, again = whole_and_resumed(stage, recipe, shards, tmp_path, calls=3)
     others = set() if kind in ("none", "surface") else {"clip", "tokenizer"}
     assert {part, "model_index.json"} | others == {path.name for path in folder.iterdir()}
     ours, theirs = (load_saved(network, each / part, torch.float32).state_dict() for each in (folder, again))

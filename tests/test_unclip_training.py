@@ -25,7 +25,7 @@ from maquette.unclip.training.embed_shards import embed_shards
 from maquette.unclip.training.prior_stage import PriorStage
 from maquette.unclip.training.upsampler_stage import LargeUpsamplerStage
 from maquette.weights.load_saved import load_saved
-from tiny_models import TINY_CLIP, tiny_clip, tiny_glide
+from tiny_models import TINY_CLIP, tiny_clip, tiny_glide, whole_and_resumed
 
 PRIOR = {"text_ctx": 24, "xf_width": 32, "xf_layers": 1, "xf_heads": 2}
 DECODER = {
@@ -68,30 +68,14 @@ def embedded(shards, tmp_path_factory):
     return str(path)
 
 
-class Crash(Exception):
-    pass
-
-
 @pytest.mark.parametrize("kind", STAGES)
 def test_a_stage_resumes_and_saves_what_loads(embedded, tmp_path, kind):
     stage, network, model = STAGES[kind]
 
-    class Crashing(stage):
-        calls = 0
-
-        def loss(self, *arguments):
-            self.calls += 1
-            if self.calls == 3:
-                raise Crash
-            return super().loss(*arguments)
-
     part = "prior" if kind == "autoregressive" else kind
     settings = {"crop": 16} if kind == "large_upsampler" else {}
     recipe = config(model, stage=settings, checkpoint_every=2)
-    folder = fit(stage(recipe), recipe, embedded, tmp_path / "whole")
-    with pytest.raises(Crash):
-        fit(Crashing(recipe), recipe, embedded, tmp_path / "broken")
-    again = fit(stage(recipe), recipe, embedded, tmp_path / "broken", resume=True)
+    folder, again = whole_and_resumed(stage, recipe, embedded, tmp_path, calls=3)
     clip = set() if kind == "large_upsampler" else {"clip", "tokenizer"}
     assert {part, "model_index.json"} | clip == {path.name for path in folder.iterdir()}
     ours, theirs = (load_saved(network, each / part, torch.float32).state_dict() for each in (folder, again))

@@ -4,6 +4,7 @@ import pytest
 import torch
 from goldens.formula import formula_state_dict
 from maquette.diffusion import GlideUNet
+from tiny_models import shown
 
 TINY = ["base", "inpaint", "upsample", "upsample_inpaint"]
 FULL = [f"{name}_full" for name in TINY]
@@ -64,11 +65,7 @@ def small(**changes):
         "attention_resolutions": (2,),
     }
     text = {"num_head_channels": 32, "text_ctx": 8, "xf_width": 32, "xf_layers": 1, "xf_heads": 2}
-    net = GlideUNet(**{"image_size": 16, **layout, **text, **changes}).eval()
-    for parameter in net.parameters():
-        if parameter.dim() > 1:  # as it is made, a network's last layer is zero
-            torch.nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
-    return net
+    return shown(GlideUNet(**{"image_size": 16, **layout, **text, **changes}).eval())
 
 
 @torch.inference_mode()

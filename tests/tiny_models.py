@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import maquette.toybox
+import pytest
 import torch
 from maquette.clip import ClipEncoder, ClipModel, ClipTokenizer
 from maquette.diffusion import GlideTokenizer, GlideUNet, NoisedClip, train_tokenizer
 from maquette.pipelines import GlidePipeline, PointEPipeline, UnCLIPPipeline, UnCLIPVariationPipeline
 from maquette.point_e import PointDiffusionTransformer, PointUpsampler, SurfaceModel
+from maquette.training import fit
 from maquette.unclip import DiffusionPrior, UnCLIPDecoder, UnCLIPUpsampler
 
 TINY_CLIP: dict = {
@@ -55,11 +57,15 @@ def tiny_unet(text_ctx: int = 8, **arguments) -> GlideUNet:
             n_vocab=300,
             **arguments,
         )
-        for parameter in unet.parameters():
-            # The network as it is made has zeros where it would otherwise show its text.
-            if parameter.dim() > 1:
-                torch.nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
-    return unet.eval()
+        return shown(unet).eval()
+
+
+def shown(network):
+    """The network with weights where those it is made with are zeros, which hide what it is told."""
+    for parameter in network.parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
+    return network
 
 
 def tiny_tokenizer() -> GlideTokenizer:
@@ -95,9 +101,7 @@ def tiny_unclip(**arguments) -> UnCLIPPipeline:
         )
         upsampler = UnCLIPUpsampler(**unet)
         for network in (decoder, upsampler):
-            for parameter in network.parameters():
-                if parameter.dim() > 1:
-                    torch.nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
+            shown(network)
     parts = {"prior": prior.eval(), "decoder": decoder.eval(), "upsampler": upsampler.eval()}
     parts |= {"clip": clip.encoder, "tokenizer": clip.tokenizer}
     few = {"prior_steps": 2, "num_inference_steps": 3, "guidance_scale": 2.0, "upsampler_steps": 2}
@@ -126,11 +130,31 @@ def tiny_point_e(conditioning: str = "grid", **arguments) -> PointEPipeline:
         upsampler = PointUpsampler(n_ctx=60, cond_ctx=40, clip_width=32, **small)
         surface = SurfaceModel(100, 32, 1, 2, 1, 2)
         for network in (base, upsampler, surface):
-            for parameter in network.parameters():
-                if parameter.dim() > 1:
-                    torch.nn.init.normal_(parameter, std=parameter[0].numel() ** -0.5)
+            shown(network)
     parts = {"base": base.eval(), "upsampler": upsampler.eval(), "surface": surface.eval()}
     parts |= {"clip": clip.encoder, "tokenizer": clip.tokenizer}
     pipe = PointEPipeline(**{**parts, "num_inference_steps": 4, "upsampler_steps": 3, **arguments})
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+def whole_and_resumed(stage, recipe, shards, folder, calls):
+    """The folders of two models: of a run, and of one that crashed at that call of its loss and was resumed."""
+
+    class Crash(Exception):
+        pass
+
+    class Crashing(stage):
+        left = calls
+
+        def loss(self, *arguments):
+            self.left -= 1
+            if not self.left:
+                raise Crash
+            return super().loss(*arguments)
+
+    whole = fit(stage(recipe), recipe, shards, folder / "whole")
+    with pytest.raises(Crash):
+        fit(Crashing(recipe), recipe, shards, folder / "broken")
+    assert list((folder / "broken" / "checkpoints").iterdir())
+    return whole, fit(stage(recipe), recipe, shards, folder / "broken", resume=True)
