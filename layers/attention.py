@@ -69,15 +69,15 @@ class Attention(nn.Module):
 class CrossAttention(nn.Module):
     """Multi-head attention of one sequence to another; keys and values lie head by head in `c_kv`'s result."""
 
-    def __init__(self, width: int, heads: int, context_width: int | None = None):
+    def __init__(self, width: int, heads: int):
         super().__init__()
         self.heads = heads
         self.c_q = nn.Linear(width, width)
-        self.c_kv = nn.Linear(context_width or width, 2 * width)
+        self.c_kv = nn.Linear(width, 2 * width)
         self.c_proj = nn.Linear(width, width)
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
-        """x [N, length, width] and context [N, other length, context_width] -> [N, length, width]."""
+        """x [N, length, width] and context [N, other length, width] -> [N, length, width]."""
         q = rearrange(self.c_q(x), "n length (heads c) -> n heads length c", heads=self.heads)
         k, v = rearrange(
             self.c_kv(context), "n length (heads two c) -> two n heads length c", two=2, heads=self.heads

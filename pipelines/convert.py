@@ -51,7 +51,7 @@ SETTINGS = {
 VOCABULARY = ("encoder.json", "vocab.bpe")
 
 
-def ready_model(model: str | os.PathLike, task: str, *, progress: bool = True) -> Path:
+def ready_model(model: str | os.PathLike, task: str) -> Path:
     """The model folder, or the file of weights, that a name or a path stands for, ready to load.
 
     A published model is downloaded and made into a folder in the cache on first use; several processes that ask at once
@@ -71,9 +71,9 @@ def ready_model(model: str | os.PathLike, task: str, *, progress: bool = True) -
         return find_model(name, task)
     folder = converted_folder(name, task)
     if not folder.is_dir():
-        files = [find_weights(name, part, progress=progress) for part in entry["tasks"][task]]
+        files = [find_weights(name, part) for part in entry["tasks"][task]]
         words = [part for part in VOCABULARY if part in entry["files"]]
-        vocabulary = [find_weights(name, part, progress=progress) for part in words]
+        vocabulary = [find_weights(name, part) for part in words]
         with FileLock(folder.with_name(f".{folder.name}.lock")):
             for killed in folder.parent.glob(f".{folder.name}.*.partial"):
                 shutil.rmtree(killed)

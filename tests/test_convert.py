@@ -258,7 +258,7 @@ def test_several_at_once_convert_once_and_what_was_killed_is_removed(mirror, tmp
     killed = tmp_path / "cache" / ".glide-inpainting.1.partial" / "unet"
     killed.mkdir(parents=True)
     with ThreadPoolExecutor(3) as pool:
-        folders = set(pool.map(lambda _: ready_model("glide", "inpainting", progress=False), range(3)))
+        folders = set(pool.map(lambda _: ready_model("glide", "inpainting"), range(3)))
     assert folders == {tmp_path / "cache" / "glide-inpainting"} and len(mirror.requests) == 4
     assert not killed.exists()
     assert not list((tmp_path / "cache").glob("*.partial*")) + list((tmp_path / "cache").glob(".*.old"))

@@ -63,11 +63,11 @@ def ring(kit: Kit, rng: np.random.Generator) -> None:
     kit.add(torus(radius, thickness, int(kit.segments * 1.25)), (0, 0, height), turn=turn)
 
 
-def _legs(kit: Kit, x: float, y: float, height: float, thick: float, colour: str = "main") -> None:
+def _legs(kit: Kit, x: float, y: float, height: float, thick: float) -> None:
     for sx in (-1, 1):
         for sy in (-1, 1):
             at = (sx * (x - thick / 2), sy * (y - thick / 2), height / 2)
-            kit.box((thick, thick, height), at, colour)
+            kit.box((thick, thick, height), at)
 
 
 def chair(kit: Kit, rng: np.random.Generator) -> None:

@@ -36,14 +36,11 @@ def unclip_task(model: str | os.PathLike) -> str:
     return "image-variation" if os.fspath(model) in known_models("image-variation") else "text-to-image"
 
 
-def model_entry(name: str, task: str | None = None) -> dict[str, Any]:
+def model_entry(name: str) -> dict[str, Any]:
     """The entry of a known model. Raises ValueError that names the nearest one."""
-    models = known_models(task)
+    models = known_models()
     if name not in models:
-        task_said = f" for {task}" if task else ""
-        raise ValueError(
-            f"unknown model {name!r}{task_said}{nearest(name, models)}; known are {', '.join(models)}"
-        )
+        raise ValueError(f"unknown model {name!r}{nearest(name, models)}; known are {', '.join(models)}")
     return models[name]
 
 

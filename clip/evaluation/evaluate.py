@@ -125,7 +125,6 @@ def evaluate_model(
     data: LabelledPictures,
     templates: Sequence[str] | None = None,
     train: LabelledPictures | None = None,
-    batch_size: int = 32,
     progress: bool = False,
 ) -> tuple[dict[str, Evaluation], list[str]]:
     """Name every picture: "zero-shot" by its nearest label and, given `train`, by "linear probe" and "nearest 20".
@@ -141,12 +140,12 @@ def evaluate_model(
     templates = DEFAULT_TEMPLATES if templates is None else check_templates(templates)
     places = None if train is None else _places(data, train)
     label_vectors = embed_labels(model, data.labels, templates)
-    test = embed_sources(model, data.pictures, batch_size=batch_size, progress=progress)
+    test = embed_sources(model, data.pictures, progress=progress)
     skipped = [sentence for _, sentence in test.skipped]
     targets = data.take(test.kept).targets
     results = {"zero-shot": evaluate_vectors(test.vectors, label_vectors, targets, data.labels)}
     if train is not None and places is not None:
-        learned = embed_sources(model, train.pictures, batch_size=batch_size, progress=progress)
+        learned = embed_sources(model, train.pictures, progress=progress)
         skipped += [sentence for _, sentence in learned.skipped]
         given = (learned.vectors, train.take(learned.kept).targets, test.vectors, len(train.labels))
         targets = [places[target] for target in targets]

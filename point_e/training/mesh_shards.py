@@ -49,7 +49,6 @@ def write_mesh_shards(
     views: int = 4,
     size: int = 256,
     up: str | None = None,
-    workers: int | None = None,
 ) -> tuple[list[Path], list[str]]:
     """Write the meshes below `folder` as `out/shard-00000.tar` …, 250 meshes each, and return what became of them.
 
@@ -89,7 +88,7 @@ def write_mesh_shards(
     keys = {path: f"{number:06d}" for number, path in enumerate(meshes)}
     attempt = partial(_attempt, views=views, size=size, up=up)
     left_out: list[str] = []
-    pool = ProcessPoolExecutor(workers or os.cpu_count(), get_context("spawn"), initializer=_start)
+    pool = ProcessPoolExecutor(os.cpu_count(), get_context("spawn"), initializer=_start)
     try:
         with tqdm(total=len(meshes), unit="mesh") as bar:
             for path, some in zip(paths, parts, strict=True):
