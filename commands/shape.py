@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from ..pipelines.point_e import ShapeOutput
     from ..point_e import PointCloud, SurfaceModel
 
-UNCONDITIONAL = "unconditional-3d"
+TASKS = {"words": "text-to-3d", "photo": "image-to-3d", "nothing": "unconditional-3d"}
+OF_CLOUDS = (".ply", ".npz")
+OF_PHOTOS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 OF_MESHES = (".glb", ".gltf", ".obj", ".stl")
 NO_SURFACE = "has no surface model and makes no meshes; give another --model"
 
@@ -90,99 +92,56 @@ def shape(
     model: Annotated[str, typer.Option(help="A model's name, folder, or original base_40m.pt.")] = "mini",
 ) -> None:
     """Make a shape of your words, of a photo of one thing, or of a cloud, and print where it is."""
-    if what is None and model in known_models() and point_e_task(model) != UNCONDITIONAL:
-        raise ValueError("say what to make a shape of: words such as 'a red chair', a photo, or a cloud")
-    unasked, what = what is None, (what or "shape").encode("utf-8", "replace").decode()
-    if Path(what).suffix.lower() in OF_MESHES:
-        raise ValueError(f"{what} is a mesh's name; shape takes words, a photo or a cloud (.ply, .npz)")
-    if os.sep in what and os.path.isdir(what):
-        raise ValueError(f"{what} is a folder; shape takes words, a photo or a cloud (.ply, .npz)")
-    by_cloud = Path(what).suffix.lower() in (".ply", ".npz")
-    by_photo = not by_cloud and _is_photo(what)
-    if by_cloud:
-        making = {"-n": count != 1, "--seed": seed != 0, "--remove-background": remove_background}
-        asked = {
-            "--via": via,
-            "--preset": preset,
-            "--steps": steps,
-            "--guidance": guidance,
-            "--points": points,
-        }
-        making |= {name: value is not None for name, value in asked.items()}
-        if given := [name for name, said in making.items() if said]:
-            raise ValueError(f"{what} is a cloud, and {', '.join(given)} is for making one; leave that out")
-    elif by_photo or unasked:
-        check_numbers(1, count, steps, guidance, seed)
-    else:
+    kind, what = _kind(what, model)
+    asked = {
+        "-n": count != 1,
+        "--seed": seed != 0,
+        "--via": via is not None,
+        "--preset": preset is not None,
+        "--steps": steps is not None,
+        "--guidance": guidance is not None,
+        "--points": points is not None,
+        "--remove-background": remove_background,
+    }
+    _check_goes_with(kind, what, [name for name, said in asked.items() if said])
+    if kind == "words":
         check_request(what, count, steps, guidance, seed)
+    else:
+        check_numbers(1, count, steps, guidance, seed)
     check_points(points)
     check_preset(preset, "point-e")
     check_family(via)
-    if by_photo and via is not None:
-        raise ValueError("--via says what draws the words, and there is a photo; leave it out")
-    if remove_background and not by_photo:
-        raise ValueError("--remove-background goes with a photo, and there are words; leave it out")
     check_has_point_e(model)
-    from ..point_e.export import needs_mesh, save_shape
-    from ..point_e.mesh import check_triangles
+    from ..point_e.export import needs_mesh
 
-    name = Path(what).stem if by_photo or by_cloud else what
-    placed = cache(lambda: output or free_name(name, Path.cwd(), ".glb"))
-    target = output or Path("shape.glb")
-    mesh, drawn = needs_mesh(target), target.suffix.lower() in (".html", ".gif", ".png")
-    if (smooth or triangles is not None) and not (mesh or drawn):
-        raise ValueError(
-            f"--smooth and --triangles are for meshes, and {target.name} is a cloud; leave them out"
-        )
-    if triangles is not None:
-        check_triangles(triangles)
-    check_output(target, [target.suffix.lower()])
-    if by_cloud:
-        from ..point_e import PointCloud
-
-        cloud, solid = PointCloud.load(what), None
-        if mesh or drawn:
-            cloud = _fitted(cloud)
-            surface = partial(_surface_of, model)
-            solid = _mesh_of(cloud, surface, f"{what}: ", model, smooth, triangles, needed=mesh)
-        clean_up_on_interrupt()
-        typer.echo(save_shape(placed(), cloud, solid).resolve())
+    name = Path(what).stem if kind in ("photo", "cloud") else what
+    target = cache(lambda: output or free_name(name, Path.cwd(), ".glb"))
+    like = output or Path("shape.glb")
+    mesh, drawn = needs_mesh(like), like.suffix.lower() in (".html", ".gif", ".png")
+    _check_meshing(like, mesh or drawn, smooth, triangles)
+    check_output(like, [like.suffix.lower()])
+    mesh_of = partial(_mesh_of, model=model, smooth=smooth, triangles=triangles, needed=mesh)
+    mesh_of = mesh_of if mesh or drawn else None
+    if kind == "cloud":
+        _write_cloud(what, target, mesh_of, model)
         return
-    photo = _photo(what, remove_background) if by_photo else None
+    photo = _photo(what, remove_background) if kind == "photo" else None
     with cleaning_up_on_interrupt():
         ready_model(model, point_e_task(model))
-    if not (by_photo or unasked):
+    if kind == "words":
         hint_at_toybox(model, what)
 
     typer.echo(f"loading {model} …", err=True)
     from ..pipelines import pipeline
 
-    task = UNCONDITIONAL if unasked else "image-to-3d" if by_photo else "text-to-3d"
-    pipe: PointEPipeline = pipeline(task, model, via=via)
+    pipe: PointEPipeline = pipeline(TASKS[kind], model, via=via)
     if mesh and pipe.surface is None:
         raise ValueError(f"{model} {NO_SURFACE}")
     if photo is not None:
         _hint_at_background(pipe, photo)
-
     failed: list[str] = []
-
-    def keep(made: ShapeOutput) -> None:
-        clean_up_on_interrupt()
-        for cloud, settings in zip(made.clouds, made.settings, strict=True):
-            place = placed() if count == 1 else _named_by_seed(placed(), settings["seed"])
-            solid = None
-            try:
-                if mesh or drawn:
-                    solid = _mesh_of(cloud, lambda: pipe.surface, "", model, smooth, triangles, needed=mesh)
-            except ValueError as error:
-                if count == 1:
-                    raise
-                failed.append(f"seed {settings['seed']}: {error}")
-                continue
-            typer.echo(save_shape(place, cloud, solid).resolve())
-
     pipe(
-        None if by_photo or unasked else what,
+        what if kind == "words" else None,
         image=photo,
         points=points,
         preset=preset,
@@ -190,10 +149,93 @@ def shape(
         num_inference_steps=steps,
         guidance_scale=guidance,
         seed=seed,
-        callback_on_batch_end=keep,
+        callback_on_batch_end=partial(_write_made, pipe, target, mesh_of, count == 1, failed),
     )
     if failed:
         raise ValueError("; ".join(failed))
+
+
+def _kind(what: str | None, model: str) -> tuple[str, str]:
+    """One of TASKS or "cloud", and what is given, or a name for what nothing is given for."""
+    if what is None:
+        if model in known_models() and point_e_task(model) != TASKS["nothing"]:
+            raise ValueError("say what to make a shape of: words such as 'a red chair', a photo, or a cloud")
+        return "nothing", "shape"
+    what = what.encode("utf-8", "replace").decode()
+    suffix = Path(what).suffix.lower()
+    if suffix in OF_MESHES:
+        raise ValueError(f"{what} is a mesh's name; shape takes words, a photo or a cloud (.ply, .npz)")
+    if os.sep in what and os.path.isdir(what):
+        raise ValueError(f"{what} is a folder; shape takes words, a photo or a cloud (.ply, .npz)")
+    if suffix in (*OF_CLOUDS, *OF_PHOTOS) and not os.path.exists(what):
+        raise FileNotFoundError(f"there is no file {what}")
+    if suffix in OF_CLOUDS:
+        return "cloud", what
+    # Words do not end like a picture's file, and a name that does and is none is a slip; others have to be there.
+    return "photo" if suffix in OF_PHOTOS or os.path.isfile(what) else "words", what
+
+
+def _check_goes_with(kind: str, what: str, given: list[str]) -> None:
+    """Raises ValueError for options that mean nothing with this kind of thing."""
+    if kind == "cloud" and given:
+        raise ValueError(f"{what} is a cloud, and {', '.join(given)} is for making one; leave that out")
+    if kind == "photo" and "--via" in given:
+        raise ValueError("--via says what draws the words, and there is a photo; leave it out")
+    if kind != "photo" and "--remove-background" in given:
+        raise ValueError("--remove-background goes with a photo, and there are words; leave it out")
+
+
+def _check_meshing(target: Path, meshed: bool, smooth: bool, triangles: int | None) -> None:
+    """Raises ValueError for a number of triangles that cannot be, or where no mesh is made."""
+    if (smooth or triangles is not None) and not meshed:
+        raise ValueError(
+            f"--smooth and --triangles are for meshes, and {target.name} is a cloud; leave them out"
+        )
+    if triangles is not None:
+        from ..point_e.mesh import check_triangles
+
+        check_triangles(triangles)
+
+
+def _write_cloud(
+    name: str, target: Callable[[], Path], mesh_of: Callable[..., Trimesh | None] | None, model: str
+) -> None:
+    """A cloud that is there as another file, or with its mesh."""
+    from ..point_e import PointCloud
+    from ..point_e.export import save_shape
+
+    cloud, solid = PointCloud.load(name), None
+    if mesh_of is not None:
+        cloud = _fitted(cloud)
+        solid = mesh_of(cloud, partial(_surface_of, model), f"{name}: ")
+    clean_up_on_interrupt()
+    typer.echo(save_shape(target(), cloud, solid).resolve())
+
+
+def _write_made(
+    pipe: PointEPipeline,
+    target: Callable[[], Path],
+    mesh_of: Callable[..., Trimesh | None] | None,
+    alone: bool,
+    failed: list[str],
+    made: ShapeOutput,
+) -> None:
+    """Clouds that were made, the only one to `target` and others beside it. failed: gets why some have no mesh."""
+    from ..point_e.export import save_shape
+
+    clean_up_on_interrupt()
+    for cloud, settings in zip(made.clouds, made.settings, strict=True):
+        solid = None
+        try:
+            if mesh_of is not None:
+                solid = mesh_of(cloud, lambda: pipe.surface, "")
+        except ValueError as error:
+            if alone:
+                raise
+            failed.append(f"seed {settings['seed']}: {error}")
+            continue
+        place = target() if alone else _named_by_seed(target(), settings["seed"])
+        typer.echo(save_shape(place, cloud, solid).resolve())
 
 
 def _fitted(cloud: PointCloud) -> PointCloud:
@@ -252,12 +294,6 @@ def _mesh_of(
         return make_mesh(network, cloud, smooth=smooth, triangles=triangles)
     except ValueError as error:
         return none(error)
-
-
-def _is_photo(what: str) -> bool:
-    """Words do not end like a picture's file, and a name that does and is none is a slip; others have to be there."""
-    ends = Path(what).suffix.lower() in (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-    return ends or os.path.isfile(what)
 
 
 def _photo(name: str, remove_background: bool) -> Image:

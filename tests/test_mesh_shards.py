@@ -9,9 +9,9 @@ from maquette.commands.cli import run
 from maquette.point_e import PointCloud
 from maquette.point_e.export import save_shape
 from maquette.point_e.training.clouds import read_cloud
-from maquette.point_e.training.mesh_shards import read_body
 from maquette.point_e.training.surface_stage import read_distances
 from maquette.toybox.colours import to_linear
+from maquette.toybox.meshes import read_body
 from maquette.training import Shards
 from PIL import Image
 
