@@ -313,7 +313,7 @@ def _check_settings(guidance_interval: Any, dynamic_threshold: Any, upsampler_st
         raise ValueError(
             f"dynamic_threshold must be a quantile above 0 to 1, such as 0.995, not {dynamic_threshold!r}"
         )
-    check_strength(upsampler_strength)
+    check_upsampler_strength(upsampler_strength)
 
 
 def check_interval(guidance_interval: Any) -> None:
@@ -326,7 +326,7 @@ def check_interval(guidance_interval: Any) -> None:
         )
 
 
-def check_strength(upsampler_strength: float) -> None:
+def check_upsampler_strength(upsampler_strength: float) -> None:
     """Raises ValueError unless it is a share of steps."""
     if not 0 < upsampler_strength <= 1:
         raise ValueError(f"upsampler_strength must be above 0 and at most 1, not {upsampler_strength!r}")

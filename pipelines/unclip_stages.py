@@ -22,7 +22,7 @@ from ..unclip.large_upsampler import LargeUpsampler
 from ..unclip.text_conditions import TextConditions, read_texts
 from ..unclip.upsampler import UnCLIPUpsampler
 from .base import BATCH, OnStageStep, Pipeline, Request
-from .glide_stages import PIXELS, check_interval, check_strength, check_upsampler, in_8_bits
+from .glide_stages import PIXELS, check_interval, check_upsampler, check_upsampler_strength, in_8_bits
 from .karlo import is_diffusers_layout, load_diffusers_layout
 
 FAMILY = "unclip"
@@ -53,7 +53,7 @@ class UnCLIPStages(Pipeline):
         for name in UPSAMPLERS:
             make_scheduler(*(arguments[f"{name}_{what}"] for what in ("sampler", "schedule", "steps")))
         check_interval(arguments["guidance_interval"])
-        check_strength(arguments["upsampler_strength"])
+        check_upsampler_strength(arguments["upsampler_strength"])
         super().__init__(arguments)
         sides = [self._side(network) for network in self._networks()]
         if sides != sorted(sides):
