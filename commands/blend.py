@@ -48,6 +48,6 @@ def blend(
         pipe, *pictures, steps, num_inference_steps=sampling_steps, guidance_scale=guidance, seed=seed
     )
     clean_up_on_interrupt()
-    said = {**made.settings[0], "blend": str(steps), "photos": f"{first.name}, {last.name}"}
+    said = {**made.settings[0], "frames": str(steps), "photos": f"{first.name}, {last.name}"}
     target = output or free_name(f"{first.stem} to {last.stem}", Path.cwd(), ".gif")
     typer.echo(save_animation(target, made.images, said).resolve())

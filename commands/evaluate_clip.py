@@ -21,7 +21,8 @@ def evaluate_clip(
     labels: Annotated[
         str | None,
         typer.Option(
-            help="The classes' names in order, as for classify; otherwise the sub-folders' or the shards' own."
+            help="The classes' names, as for classify: those of sub-folders in any order, or new ones in the order of "
+            "theirs, or of the shards' numbers; otherwise their own."
         ),
     ] = None,
     templates: Annotated[

@@ -24,7 +24,11 @@ def toybox(
     ] = False,
 ) -> None:
     """Write scenes of the toy world as training data, or look at them."""
+    if things not in (None, 1, 2):
+        raise ValueError(f"scenes have 1 or 2 things, not {things}")
     if sheet is not None and out is None:
+        if things or clouds or distances:
+            raise ValueError("--things, --clouds and --distances go with --out; leave them out")
         check_output(sheet)
         from ..toybox.sheet import scene_sheet
 
@@ -38,8 +42,6 @@ def toybox(
         from ..toybox.shards import write_shards
 
         clean_up_on_interrupt()
-        if things not in (None, 1, 2):
-            raise ValueError(f"scenes have 1 or 2 things, not {things}")
         written = write_shards(
             split, count, out, size=size, clouds=clouds, things=things, distances=distances
         )

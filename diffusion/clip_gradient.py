@@ -45,7 +45,7 @@ def clip_gradient(clip: ClipModel, texts: Sequence[str], scale: float) -> Callab
     @torch.enable_grad()
     def gradient(x0: Tensor) -> Tensor:
         pictures = x0.detach().to(device).requires_grad_()
-        # As the picture will be seen; without the clamp's flat ends, which would leave what is outside there.
+        # As the picture will be seen. No clamp: what is outside would stay there, on its flat ends.
         pixels = F.interpolate(pictures / 2 + 0.5, (side, side), mode="bicubic", antialias=True)
         seen = clip.encoder.encode_image((pixels - mean) / std, with_grid=False).vector
         fit = (F.normalize(seen.float(), dim=-1) * vectors.to(device)).sum()

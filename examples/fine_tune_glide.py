@@ -104,6 +104,8 @@ def main():
         except KeyboardInterrupt as stop:
             print(stop, file=sys.stderr)
             raise SystemExit(130) from None
+        except (OSError, ValueError) as error:  # such as a folder in use, or other pictures than before
+            raise SystemExit(str(error)) from None
 
     captions = [caption for _, caption in pairs[:8]]
     after = pipeline("text-to-image", model)

@@ -24,10 +24,10 @@ def best_dtype(device: torch.device) -> torch.dtype:
 
 
 def resolve_dtype(dtype: Any, device: torch.device) -> torch.dtype:
-    """A torch dtype, or the one of that name; "auto": see `best_dtype`. Raises ValueError for what is none."""
+    """A floating torch dtype, or the one of that name; "auto": see `best_dtype`. Raises ValueError for others."""
     if dtype == "auto":
         return best_dtype(device)
     found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
-    if not isinstance(found, torch.dtype):
-        raise ValueError(f"dtype must be a torch dtype, its name, or 'auto', not {dtype!r}")
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise ValueError(f"dtype must be a floating torch dtype, its name, or 'auto', not {dtype!r}")
     return found

@@ -67,7 +67,7 @@ def edit(
     check_numbers(1, 1, num_inference_steps, guidance_scale, seed)
     for sentence in pipe.truncations([before, after]):
         warnings.warn(sentence, PromptWarning, stacklevel=2)
-    embedding, words = pipe.embed(image), pipe.read([before, after]).vector.float()
+    embedding, words = _embedding_of_one(pipe, image), pipe.read([before, after]).vector.float()
     turned = towards(embedding[0], words[0], words[1], strength)[None]
     noise = pipe.invert(image, embedding, num_inference_steps)
     settings = [{"before": before, "after": after, "strength": str(strength)}]
@@ -90,16 +90,24 @@ def reconstructions(
     Source: unCLIP, section 4 and figure 7.
     """
     mean, axes = principal_axes(pipe.embed(embeddings))
-    if not dimensions or not all(0 <= count <= len(axes) for count in dimensions):
+    if not dimensions or not all(isinstance(count, int) and 0 <= count <= len(axes) for count in dimensions):
         raise ValueError(
-            f"dimensions must be from 0 to {len(axes)}, as the embeddings have, not {list(dimensions)}"
+            f"dimensions must be whole numbers from 0 to {len(axes)}, as the embeddings have, not {list(dimensions)}"
         )
-    embedding = pipe.embed(image)
+    embedding = _embedding_of_one(pipe, image)
     reduced = torch.stack([in_dimensions(embedding[0], mean, axes, count) for count in dimensions])
     noise = pipe.invert(image, embedding, num_inference_steps)
     settings = [{"dimensions": str(count)} for count in dimensions]
     noise = noise.expand(len(reduced), -1, -1, -1)
     return _drawn(pipe, reduced, noise, settings, seed, num_inference_steps, guidance_scale)
+
+
+def _embedding_of_one(pipe: UnCLIPVariationPipeline, image: Any) -> Tensor:
+    """[1, D]. Raises ValueError for more than one picture."""
+    embedding = pipe.embed(image)
+    if len(embedding) != 1:
+        raise ValueError(f"expected one picture, got {len(embedding)}")
+    return embedding
 
 
 def _drawn(

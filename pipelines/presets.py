@@ -16,7 +16,7 @@ _GLIDE = {
     "upsampler_strength": 1.0,
 }
 # default: as the model's settings say, or else the pipeline's, which for unCLIP are kakaobrain/karlo's. original: as
-# the notebooks of openai/glide-text2im and openai/point-e sample. fast: as kakaobrain/karlo does.
+# the notebooks of openai/glide-text2im and openai/point-e sample. fast: in as few steps as kakaobrain/karlo's.
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "glide": {"default": {}, "original": _GLIDE},
     "glide-inpaint": {

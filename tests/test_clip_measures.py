@@ -107,10 +107,22 @@ def clusters():
     return vectors[learn], targets[learn], vectors[~learn], targets[~learn]
 
 
+def test_a_probe_of_few_pictures_learns_as_well_from_vectors_of_length_1_as_openais_does_from_longer_ones():
+    draw = np.random.default_rng(0)
+    near = np.ones(64) + draw.normal(scale=0.4, size=(20, 64))  # as CLIP's vectors, all in one corner
+    vectors = np.repeat(near, 2, axis=0) + draw.normal(scale=0.2, size=(40, 64))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    targets = np.repeat(np.arange(20), 2)
+    ours, C = linear_probe(vectors, targets, vectors, 20)
+    theirs, _ = linear_probe(10 * vectors, targets, 10 * vectors, 20, C=0.316)
+    assert C == 31.6
+    np.testing.assert_allclose(ours, theirs, atol=0.05)
+
+
 def test_probes_learn_clusters_and_keep_the_place_of_an_absent_class(clusters):
     train, train_targets, test, targets = clusters
     linear, C = linear_probe(train, train_targets, test, 5)
-    assert C in (0.00316, 0.0316, 0.316, 3.16, 31.6, 316.0)
+    assert C in (0.0316, 0.316, 3.16, 31.6, 316.0, 3160.0)
     for scores in (
         linear,
         linear_probe(train, train_targets, test, 5, C=0.316)[0],

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from maquette.clip.openai.clip import _transform
-from maquette.clip.preprocess import OPENAI_MEAN, OPENAI_STD, Preprocess, open_picture
+from maquette.clip.preprocess import OPENAI_MEAN, OPENAI_STD, Preprocess, open_picture, to_8_bits
 from open_clip import image_transform
 from PIL import Image, UnidentifiedImageError
 from sklearn.datasets import load_sample_images
@@ -131,7 +131,6 @@ KINDS = {
     "16-bit TIFF": (stored(sixteen_bits(), "TIFF"), GREY, (1, 1, 1)),
     "16-bit PNG with a transparent level": (stored(sixteen_bits(), transparency=255), GREY, WHITE),
     "32-bit float TIFF": (stored(half_and_half("F", 200 / 255, 1), "TIFF"), GREY, WHITE),
-    "8 bits in 32": (stored(half_and_half("I", 200, 0), "TIFF"), GREY, BLACK),
     "CMYK JPEG": (stored(half_and_half("CMYK", (0, 0, 0, 55), (0, 0, 0, 255)), "JPEG"), GREY, BLACK),
     "palette": (stored(palette_picture()), RED, BLACK),
     "palette with a transparent entry": (stored(palette_picture(), transparency=1), RED, WHITE),
@@ -173,6 +172,13 @@ def test_every_kind_of_picture_opens_rightly(kind):
     picture = open_picture(content)
     assert (picture.mode, picture.size) == ("RGB", (32, 16))
     assert np.allclose([picture.getpixel((4, 8)), picture.getpixel((28, 8))], [left, right], atol=3)
+
+
+def test_whole_numbers_in_memory_are_of_8_bits_if_none_is_larger():
+    for white, seen in ((255, 200), (65535, 1)):
+        picture = half_and_half("I", 200, 0)
+        picture.putpixel((31, 0), white)
+        assert to_8_bits(picture).getpixel((4, 8)) == seen
 
 
 @pytest.mark.parametrize("orientation", range(10))

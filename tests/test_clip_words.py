@@ -129,6 +129,8 @@ def test_a_folder_of_classes_is_read_in_the_order_of_its_names(tmp_path):
         ("b.PNG", 0), ("c.jpg", 0), ("a.png", 1),
     ]  # fmt: skip
     assert read_labelled(tmp_path, ["hound", "hound"]).labels == ("hound", "hound")
+    turned = read_labelled(tmp_path, ["red cat", "dog"])
+    assert (turned.labels, turned.targets) == (("red cat", "dog"), [1, 1, 0])
     assert [path.name for path in pictures_in(tmp_path / "dog")] == ["b.PNG"]
     for folder, labels, message in (
         (tmp_path, ["one"], "2 sub-folders, but there are 1 labels"),

@@ -39,6 +39,7 @@ def test_toybox_writes_shards(run, tmp_path):
         ("toybox --out data --count 0", "at least 1"),
         ("toybox --out data --count 2 --split test", "train, val, novel"),
         ("toybox --sheet look.txt", "does not end like a picture"),
+        ("toybox --sheet look.png --things 2", "go with --out; leave them out"),
         ("train clay --config x.yaml --out runs", "unknown stage 'clay'; known are clip, glide"),
         ("train glide --config x.yaml --out runs", "x.yaml"),
         ("train glide --out runs", "--config"),

@@ -8,6 +8,7 @@ from maquette import GlidePipeline, PointEPipeline, pipeline
 from maquette.__main__ import main
 from maquette.clip import ClipModel
 from maquette.pipelines import GlideInpaintPipeline, UnCLIPPipeline, UnCLIPVariationPipeline
+from maquette.point_e import PointCloud
 from maquette.point_e.evaluation.cloud_judge import judged
 from maquette.toybox import COLOURS, THINGS, make_scene, render
 from maquette.toybox.judge import Judge
@@ -82,6 +83,7 @@ def test_words_become_a_coloured_mesh(tmp_path, capsys):
     mesh = trimesh.load_mesh(solid)
     red, _, blue, _ = mesh.visual.vertex_colors.mean(axis=0)
     assert mesh.is_watertight and blue > red + 50
+    assert THINGS[judged([PointCloud.load(cloud)]).log_probabilities.argmax()] == "mug"
 
 
 def test_its_clip_knows_what_renders_show():

@@ -85,6 +85,8 @@ def test_the_int16_product_is_an_operator_that_traces(monkeypatch):
 def test_a_format_may_be_named():
     cpu = torch.device("cpu")
     assert resolve_dtype("float16", cpu) == resolve_dtype(torch.float16, cpu) == torch.float16
-    for wrong in ("half way", "nn", 16):
-        with pytest.raises(ValueError, match="dtype must be a torch dtype, its name, or 'auto', not"):
+    for wrong in ("half way", "nn", "int8", 16):
+        with pytest.raises(
+            ValueError, match="dtype must be a floating torch dtype, its name, or 'auto', not"
+        ):
             resolve_dtype(wrong, cpu)

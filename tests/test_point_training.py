@@ -68,7 +68,7 @@ def test_a_stage_resumes_and_saves_what_loads(shards, clip, tmp_path, kind):
     stage, part, network, model, settings = STAGES[kind]
     told = {} if kind == "surface" else {"clip": clip}
     recipe = config(model, stage={**settings, **told}, checkpoint_every=2)
-    folder, again = whole_and_resumed(stage, recipe, shards, tmp_path, calls=3)
+    folder, again = whole_and_resumed(stage, recipe, shards, tmp_path, calls=3, saved=[2])
     others = set() if kind in ("none", "surface") else {"clip", "tokenizer"}
     assert {part, "model_index.json"} | others == {path.name for path in folder.iterdir()}
     ours, theirs = (load_saved(network, each / part, torch.float32).state_dict() for each in (folder, again))
@@ -91,6 +91,11 @@ def test_an_upsampler_goes_on_from_fewer_points_and_is_saved_into_a_base(clip, t
         PointUpsamplerStage(config({**TINY, "n_ctx": 4096, "cond_ctx": 64}, stage={"clip": clip, **few}))
     with pytest.raises(ValueError, match="has width 32, but model: in the recipe says 64"):
         PointUpsamplerStage(config({"width": 64}, stage=start))
+    other = tiny_clip()
+    other.encoder.token_embedding.weight.data.neg_()
+    other.save_pretrained(tmp_path / "other")
+    with pytest.raises(ValueError, match=r"base reads with another CLIP than .*other"):
+        PointStage(config({}, stage={"clip": str(tmp_path / "other"), "start_from": str(tmp_path / "base")}))
     with pytest.raises(ValueError, match="has no base, only"):
         PointStage(config({}, stage=start))
     with pytest.raises(FileNotFoundError, match="none"):

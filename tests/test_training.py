@@ -261,10 +261,15 @@ def test_a_sample_that_cannot_be_read_ends_a_run_after_its_work_was_saved(shards
                 raise ValueError("it is broken")
             return super().prepare(sample)
 
+    rarely = {"checkpoint_every": 0, "validate_every": 0, "sample_every": 0, "log_every": 0}
     with pytest.raises(ValueError, match=r"Sample 1-007 of .* cannot be read"):
-        run(shards, tmp_path / "run", stage=Picky(config()))
+        run(shards, tmp_path / "run", stage=Picky(config(**rarely)), **rarely)
     (saved,) = names(tmp_path / "run" / "checkpoints")
-    assert saved != "step-00000000" and (tmp_path / "run" / "model" / "weights.pt").is_file()
+    (line,) = lines(tmp_path / "run")
+    assert saved == f"step-{line['step']:08d}" and (tmp_path / "run" / "model" / "weights.pt").is_file()
+    with pytest.raises(FloatingPointError, match="lower learning_rate"):
+        run(shards, tmp_path / "far", stage=Picky(config(**rarely)), learning_rate=1e30, warmup=0, **rarely)
+    assert not (tmp_path / "far" / "checkpoints").exists()
 
 
 def test_a_start_may_lie_elsewhere_by_now_unless_it_is_mixed_in():

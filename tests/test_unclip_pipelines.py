@@ -174,7 +174,7 @@ def test_a_reconstruction_in_all_dimensions_is_the_picture_drawn_again(variation
     whole = edit(variation, photos[0], "a cat", "a dog", 0.0).images[0]
     mean, _, last = (np.asarray(image, float) for image in made.images)
     assert np.abs(last - np.asarray(whole)).max() <= 1 < np.abs(mean - last).max()
-    with pytest.raises(ValueError, match="dimensions must be from 0 to 16"):
+    with pytest.raises(ValueError, match="dimensions must be whole numbers from 0 to 16"):
         reconstructions(variation, photos[0], embeddings, [17])
 
 

@@ -75,7 +75,7 @@ def test_a_stage_resumes_and_saves_what_loads(embedded, tmp_path, kind):
     part = "prior" if kind == "autoregressive" else kind
     settings = {"crop": 16} if kind == "large_upsampler" else {}
     recipe = config(model, stage=settings, checkpoint_every=2)
-    folder, again = whole_and_resumed(stage, recipe, embedded, tmp_path, calls=3)
+    folder, again = whole_and_resumed(stage, recipe, embedded, tmp_path, calls=3, saved=[2])
     clip = set() if kind == "large_upsampler" else {"clip", "tokenizer"}
     assert {part, "model_index.json"} | clip == {path.name for path in folder.iterdir()}
     ours, theirs = (load_saved(network, each / part, torch.float32).state_dict() for each in (folder, again))
@@ -189,6 +189,8 @@ def test_a_decoder_goes_on_at_another_size(embedded, tmp_path):
     assert list(large.config["attention_resolutions"]) == [8]
     for name, weight in stage.model.state_dict().items():
         assert torch.equal(large.state_dict()[name], weight)
+    with pytest.raises(ValueError, match="upsampler of mini makes 256 px, and this decoder draws 512"):
+        DecoderStage(config({"image_size": 512}, stage={"start_from": "mini"}))
     with pytest.raises(ValueError, match="has num_channels 32, but model: in the recipe says 64"):
         DecoderStage(config({"num_channels": 64}, stage=start))
 

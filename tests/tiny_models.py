@@ -138,8 +138,11 @@ def tiny_point_e(conditioning: str = "grid", **arguments) -> PointEPipeline:
     return pipe
 
 
-def whole_and_resumed(stage, recipe, shards, folder, calls):
-    """The folders of two models: of a run, and of one that crashed at that call of its loss and was resumed."""
+def whole_and_resumed(stage, recipe, shards, folder, calls, saved):
+    """The folders of two models: of a run without a checkpoint, and of one that was resumed.
+
+    It had crashed at that call of its loss, when it had saved these steps.
+    """
 
     class Crash(Exception):
         pass
@@ -153,8 +156,10 @@ def whole_and_resumed(stage, recipe, shards, folder, calls):
                 raise Crash
             return super().loss(*arguments)
 
-    whole = fit(stage(recipe), recipe, shards, folder / "whole")
+    rarely = recipe.model_copy(update={"checkpoint_every": 0})
+    whole = fit(stage(rarely), rarely, shards, folder / "whole")
     with pytest.raises(Crash):
         fit(Crashing(recipe), recipe, shards, folder / "broken")
-    assert list((folder / "broken" / "checkpoints").iterdir())
+    steps = [int(path.name.removeprefix("step-")) for path in (folder / "broken" / "checkpoints").iterdir()]
+    assert sorted(steps) == saved, steps
     return whole, fit(stage(recipe), recipe, shards, folder / "broken", resume=True)

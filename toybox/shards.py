@@ -81,7 +81,10 @@ class Shard:
 
         if not self.path.exists():
             return False
-        found = Shards([self.path])
+        try:
+            found = Shards([self.path])
+        except ValueError as error:
+            raise ValueError(f"{self.path} is damaged; delete it and do this again") from error
         sample = found[0]
         extras = [name for name in EXTRAS if getattr(self, name)]
         kinds = {"png", "txt", "captions.txt", "json", SUM, *(EXTRAS[name] for name in extras)}
@@ -95,8 +98,10 @@ class Shard:
         same = same and all(sample[kind] == text for kind, text in self.words(self.scenes[0]).items())
         if not same:
             raise FileExistsError(
-                f"{self.path} does not hold {self.split} scenes from {self.first} on at {self.size} px"
-                f"{''.join(f' with {name}' for name in extras)}; give another output folder or delete its shards."
+                f"{self.path} does not hold {self.split} scenes from {self.first} on at "
+                f"{self.size} px{f' of {self.things} things' if self.things else ''}, with "
+                f"{' and '.join(extras) or 'neither clouds nor distances'}; give another output folder or delete its "
+                "shards."
             )
         return len(found) >= len(self.scenes)
 
@@ -172,7 +177,7 @@ def _check_space(first: Shard, count: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free + there:
         raise OSError(
-            f"{count:,} scenes take about {needed / 1e9:,.1f} GB, and {folder} has {free / 1e9:,.1f} GB free; "
+            f"{count:,} scenes take about {needed / 1e6:,.0f} MB, and {folder} has {free / 1e6:,.0f} MB free; "
             "write fewer, or to another disk"
         )
 

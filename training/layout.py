@@ -3,11 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from diffusers import ConfigMixin
 
-
-def layout_of(network: ConfigMixin) -> dict[str, Any]:
-    """The arguments that a network was made with, without what diffusers adds to them."""
+def layout_of(network: Any) -> dict[str, Any]:
+    """The arguments that a network, a diffusers ConfigMixin, was made with, without what diffusers adds to them."""
     return {key: plain(value) for key, value in network.config.items() if not key.startswith("_")}
 
 

@@ -18,6 +18,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,7 @@ def fit(stage: Stage, config: TrainConfig, data: str, out: str | Path, resume: b
 class _Run:
     def __init__(self, stage: Stage, config: TrainConfig, shards: Shards, out: Path):
         self.stage, self.config, self.shards, self.out = stage, config, shards, out
+        self.data = shards.fingerprint()
         # Under torchrun, accelerate gives every process a world of its own unless told that this is a CPU.
         on_cpu = "LOCAL_RANK" in os.environ and not torch.cuda.is_available()
         self.accelerator = Accelerator(
@@ -115,14 +117,9 @@ class _Run:
         batches = load(self.shards, self.stage.prepare, self._my_batches())
         hidden = not self.accelerator.is_main_process
         bar = tqdm(total=self.config.steps, initial=self.step, unit="step", disable=hidden)
-        with _Interrupt() as interrupt, bar:
+        with _Interrupt() as interrupt, bar, self._saving_before_a_broken_sample_ends_it():
             while self.step < self.config.steps:
-                try:
-                    self._update(batches)
-                except BrokenSample:
-                    if self.accelerator.num_processes == 1 and self.step:
-                        self._save()
-                    raise
+                self._update(batches)
                 bar.update()
                 stop = self._anyone(interrupt.asked)
                 saving = stop or self._due(self.config.checkpoint_every)
@@ -145,12 +142,26 @@ class _Run:
             )
         return self.out / "model"
 
+    @contextmanager
+    def _saving_before_a_broken_sample_ends_it(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenSample:
+            # Of several processes only this one knows, and all must save.
+            if self.step and self.accelerator.num_processes == 1:
+                if self.count:
+                    self._log()  # a run that has diverged is not saved
+                self._save()
+            raise
+
     def _update(self, batches: Iterator[dict[str, Any]]) -> None:
         """One optimizer step."""
+        # All of the step's before the first is used, so that one that cannot be read leaves the step undone.
+        given = [next(batches) for _ in self.units]
         for group in (group for optimizer in self.optimizers for group in optimizer.param_groups):
             group["lr"] = self.config.rate(self.step)
-        for unit in self.units:
-            batch = self._on_device(next(batches))
+        for unit, batch in zip(self.units, given, strict=True):
+            batch = self._on_device(batch)
             with self.accelerator.accumulate(self.forward):
                 loss, metrics = self.stage.loss(
                     self.forward, batch, self._generator(TRAINING, self.step, unit)
@@ -282,7 +293,7 @@ class _Run:
                 beside.mkdir()
                 self.stage.save(averaged, beside)
         # The checkpoint last: where there is one, its model is there too.
-        facts = {"config": self.config.model_dump(mode="json"), "data": self.shards.fingerprint()}
+        facts = {"config": self.config.model_dump(mode="json"), "data": self.data}
         checkpoint.save(self.out / "checkpoints", self.step, self._tensors(), facts, self.config.keep)
 
     @torch.no_grad()
@@ -292,10 +303,10 @@ class _Run:
             return
         facts = checkpoint.read_facts(found[-1])
         self.config.check_resumes(facts["config"])
-        if facts["data"] != self.shards.fingerprint():
+        if facts["data"] != self.data:
             raise ValueError(
-                f"{found[-1]} was trained on other data; resume with the same shards, or begin anew with "
-                f"start_from: {self.out / 'model'}."
+                f"{found[-1]} was trained on other data; resume with the same shards, or train in another folder, "
+                f"from {self.out / 'model'} on where the stage has start_from:."
             )
         checkpoint.load(found[-1], self._tensors())
         self.step = facts["step"]

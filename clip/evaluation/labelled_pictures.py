@@ -75,15 +75,18 @@ def _of_folder(folder: Path, labels: Sequence[str] | None) -> LabelledPictures:
         raise ValueError(f"{folder} has no sub-folders; expected one for each class, with its pictures in it")
     if labels is not None and len(labels) != len(classes):
         raise ValueError(f"{folder} has {len(classes)} sub-folders, but there are {len(labels)} labels")
+    called = [path.name.replace("_", " ") for path in classes]
+    # Labels are the sub-folders' names, in any order, or their new names in the order of the old ones.
+    names = tuple(labels) if labels is not None else check_labels(called)
+    places = [names.index(name) for name in called] if set(names) == set(called) else range(len(called))
     pictures, targets = [], []
-    for number, path in enumerate(classes):
+    for number, path in zip(places, classes, strict=True):
         inside = sorted(file for file in path.rglob("*") if is_picture(file) and file.is_file())
         pictures += inside
         targets += [number] * len(inside)
     if not pictures:
         raise FileNotFoundError(f"the sub-folders of {folder} hold no pictures")
-    names = tuple(labels) if labels is not None else tuple(path.name.replace("_", " ") for path in classes)
-    return LabelledPictures(pictures, targets, names if labels is not None else check_labels(names))
+    return LabelledPictures(pictures, targets, names)
 
 
 def _numbered(

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-# Around the value that openai/CLIP's README uses.
-STRENGTHS = (0.00316, 0.0316, 0.316, 3.16, 31.6, 316.0)
-OPENAI_C = 0.316
+# openai/CLIP's README has 0.316 for its vectors, which are some 10 long; for ours of length 1 that is a hundredfold.
+USUAL_C = 31.6
+STRENGTHS = (0.0316, 0.316, 3.16, USUAL_C, 316.0, 3160.0)
 
 
 def linear_probe(
@@ -20,10 +20,10 @@ def linear_probe(
     C: float | None = None,
     max_iter: int = 1000,
 ) -> tuple[np.ndarray, float]:
-    """Logistic regression on vectors: log-probabilities [M, classes] of `test` [M, D], and the C it used.
+    """Logistic regression on vectors of length 1: log-probabilities [M, classes] of `test` [M, D], and the C it used.
 
     train [N, D] with targets from 0 to classes - 1; a class without pictures gets -1e9. C is the inverse strength of
-    regularisation; None tries six on a held-out fifth of `train`, then fits to all, or takes 0.316 where a fifth
+    regularisation; None tries six on a held-out fifth of `train`, then fits to all, or takes 31.6 where a fifth
     would say little: if some class has a single picture, or there are fewer than five for each class on average.
     Deterministic. Source: Radford et al. 2021, appendix A.3, and openai/CLIP's README.
     Raises ValueError for fewer than two classes, shapes that do not fit, and vectors that are not finite.
@@ -32,7 +32,7 @@ def linear_probe(
 
     x, y, queries = _checked(train, train_targets, test, classes)
     if C is not None and not 0 < C < float("inf"):
-        raise ValueError(f"C must be above 0, such as {OPENAI_C}, not {C}")
+        raise ValueError(f"C must be above 0, such as {USUAL_C}, not {C}")
     C = _swept(x, y, max_iter) if C is None else C
     fitted = LogisticRegression(C=C, max_iter=max_iter).fit(x, y)
     return _spread(fitted.predict_log_proba(queries), np.asarray(fitted.classes_), classes), C
@@ -74,7 +74,7 @@ def _swept(x: np.ndarray, y: np.ndarray, max_iter: int) -> float:
 
     found, counts = np.unique(y, return_counts=True)
     if counts.min() < 2 or len(y) < 5 * len(found):
-        return OPENAI_C
+        return USUAL_C
     parts = train_test_split(x, y, test_size=0.2, stratify=y, random_state=0)
     fit_x, held_x, fit_y, held_y = parts
     scores = [

@@ -99,7 +99,7 @@ class ClipStage:
             answer, query = ([caption_in(sample, kind)] for kind in ("txt", "query.txt"))
             return {"tokens": self._tokens(answer), "other_tokens": self._tokens(query)}
         picture = picture_in(sample)
-        several = sample["captions.txt"].decode().splitlines() if "captions.txt" in sample else []
+        several = caption_in(sample, "captions.txt").splitlines() if "captions.txt" in sample else []
         captions = [line for line in several if line.strip()] or [caption_in(sample)]
         captions = [captions[i % len(captions)] for i in range(CAPTIONS)]
         return {"pixels": self.preprocess(picture), "tokens": self._tokens(captions)}

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...clip.encoder import ClipEncoder
 from ...clip.model import ClipModel
 from ...clip.preprocess import Preprocess
 from ...clip.training.pairs import caption_in, picture_in
@@ -22,6 +23,7 @@ SAME = 0.98  # cosine: two formats of one CLIP are nearer, two CLIPs are not
 FOR_STATISTICS = 20_000  # samples that statistics are taken of where vectors are cached, and
 COMPUTED_FOR_STATISTICS = 1_000  # where they are not
 BATCH = 64
+PROBE = "a red chair"  # what two CLIPs read to tell whether they are one
 
 
 class ClipConditions:
@@ -44,6 +46,17 @@ class ClipConditions:
     def parts(self) -> dict[str, Any]:
         """The parts of a model folder beside the trained network."""
         return {"clip": self.encoder, "tokenizer": self.tokenizer}
+
+    @torch.no_grad()
+    def check_same(self, model: str, encoder: ClipEncoder) -> None:
+        """Raises ValueError unless the encoder of `model` reads as this CLIP does."""
+        length = min(each.config["context_length"] for each in (self.encoder, encoder))
+        tokens = self.tokenizer([PROBE], length)
+        ours, theirs = (
+            each.encode_text(tokens, with_states=False).vector.float() for each in (self.encoder, encoder)
+        )
+        if ours.shape != theirs.shape or F.cosine_similarity(ours, theirs).item() < SAME:
+            raise ValueError(f"{model} reads with another CLIP than {self.name}; name that one as clip:.")
 
     def prepare(self, sample: dict[str, Any], text_ctx: int) -> dict[str, Any]:
         """A raw sample -> tokens int64 [text_ctx], their number, and `embedding` [clip_dim] if cached, else `pixels`.

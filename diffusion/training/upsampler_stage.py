@@ -32,7 +32,8 @@ class UpsamplerTraining(GlideTraining, title="stage: of an upsampler's recipe", 
     crop: pixels of a side of the random part of each picture that a step sees (0: all of it);
     blur: pixels of the small picture, and noise, of pictures from -1 to 1: the largest deviations by which the small
     picture is made worse, see `degraded`;
-    strength: the share of the noise levels that is learned, the lowest ones. The saved model's `upsampler_strength`;
+    strength: the share of the noise levels that is learned, the lowest ones; one below 1 is saved as the model's
+    `upsampler_strength`, the share of the steps that it is drawn with;
     base: the name or folder of a model that the upsampler belongs to. It then reads texts as that model does, and is
     saved together with all parts that the model has at that time; without it, with those of start_from, or alone, to be
     put to a base later.

@@ -11,6 +11,7 @@ from PIL import Image
 from pydantic import BaseModel, Field, NonNegativeInt
 from torch import Tensor
 
+from ...clip.encoder import ClipEncoder
 from ...diffusion.loss import HybridLoss
 from ...diffusion.sampling import normal_draws, seeded_generators
 from ...diffusion.training.start import part_folder
@@ -20,7 +21,7 @@ from ...training import Shards, TrainConfig
 from ...training.flops import training_flops
 from ...training.layout import check_layout, layout_of
 from ...weights.load_saved import load_saved
-from ...weights.model_folder import extend_model_folder, find_model, write_model_folder
+from ...weights.model_folder import extend_model_folder, find_model, read_index, write_model_folder
 from ..drawing import draw_cloud
 from ..point_cloud import PointCloud
 from ..sampling import TRAINING_STEPS, Stage, as_clouds, sample_points
@@ -70,17 +71,20 @@ class PointStage:
 
     def __init__(self, config: TrainConfig):
         self.settings: Any = self.settings_of.model_validate(config.stage)
-        if self.settings.base:
-            find_model(self.settings.base, TASK)
+        self.whole = self.settings.base or self.settings.start_from  # the model that it is saved into, if any
+        if self.whole:
+            find_model(self.whole, TASK)
         torch.manual_seed(config.seed)
         trained = self._trained()
         kind = trained.config.conditioning if trained else config.model.get("conditioning", "grid")
         self.conditions = PointConditions(kind, self.settings.clip, self.settings.text_share)
         self.frozen = [self.conditions.clip.encoder] if self.conditions.clip else []
+        self._check_whole()
         self.model = self._network({**config.model, **self.conditions.layout()}, trained)
         self.points = self.settings.points or self.model.config["n_ctx"]
         self.hybrid = HybridLoss(self.settings.schedule, TRAINING_STEPS, self.settings.snr_clamp)
-        self.flops_per_sample = training_flops(self._forward)
+        x0, given = self._example()
+        self.flops_per_sample = training_flops(lambda: self.model(x0, torch.zeros(1), **given))
 
     def begin(self, shards: Shards) -> None:
         """See PointConditions.check."""
@@ -137,8 +141,8 @@ class PointStage:
         if self.part == "base":
             share = self.settings.text_share
             settings |= {"reads_words": share > 0, "reads_pictures": share < 1}
-        if whole := self.settings.base or self.settings.start_from:
-            extend_model_folder(find_model(whole, TASK), folder, {self.part: model}, settings)
+        if self.whole:
+            extend_model_folder(find_model(self.whole, TASK), folder, {self.part: model}, settings)
         else:
             write_model_folder(folder, PIPELINE, {self.part: model, **self.conditions.parts()}, settings)
 
@@ -152,6 +156,15 @@ class PointStage:
         draw = normal_draws(seeded_generators(0, len(clouds)), points.shape[1:], device)
         told |= arguments
         return as_clouds(sample_points(model, stage, draw, **told))
+
+    def _check_whole(self) -> None:
+        """Raises ValueError for a model to be saved into that has another CLIP."""
+        if not (self.whole and self.conditions.clip):
+            return
+        folder = find_model(self.whole, TASK)
+        if (read_index(folder).get("clip") or [None, None])[1]:
+            place = part_folder(self.whole, "clip", TASK)
+            self.conditions.clip.check_same(self.whole, load_saved(ClipEncoder, place, torch.float32))
 
     def _trained(self) -> PointDiffusionTransformer | None:
         """What to go on from."""
@@ -169,8 +182,8 @@ class PointStage:
         model.load_state_dict(trained.state_dict())
         return model
 
-    def _forward(self) -> None:
+    @torch.no_grad()
+    def _example(self) -> tuple[Tensor, dict[str, Any]]:
+        """One sample as it is learned, and what is told of it."""
         x0, given = self.targets(torch.zeros(1, POINTS, 6), torch.Generator())
-        if self.conditions.clip:
-            given |= self.conditions.of_texts([""])
-        self.model(x0, torch.zeros(1), **given)
+        return x0, given | (self.conditions.of_texts([""]) if self.conditions.clip else {})

@@ -34,7 +34,8 @@ def write_mesh_shards(
     """Write the meshes below `folder` as `out/shard-00000.tar` …, 250 meshes each, and return what became of them.
 
     See `samples_of` for what a sample holds, and for `views`, `size` and `up`. Shards that are there are kept, so that
-    a stopped call can be made again; each is whole or absent, and `out/made-of.json` says of what and how they are.
+    a stopped call can be made again; each is whole or absent, and `out/made-of.json` says of what, and how, they are
+    made.
     Returns the shards' paths, and a sentence for every mesh that was left out because it cannot be read.
     Raises OSError where one of the folders is none or `out` has shards of other meshes or made in another way,
     ValueError where there are no meshes or none can be read.
@@ -55,7 +56,7 @@ def write_mesh_shards(
         path.relative_to(folder).as_posix(): [
             sha256_of(some) for some in (path, caption_file(path)) if some.is_file()
         ]
-        for path in meshes
+        for path in tqdm(meshes, unit="mesh", desc="reading")
     }
     made_of = json.dumps({"views": views, "size": size, "up": up, "meshes": contents}, indent=1)
     if any(path.exists() for path in paths) and not _is_noted(out, made_of):

@@ -37,7 +37,9 @@ class PointUpsamplerStage(PointStage):
     def __init__(self, config: TrainConfig):
         super().__init__(config)
         if (count := self.model.config["n_ctx"] + self.model.config["cond_ctx"]) > POINTS:
-            raise ValueError(f"n_ctx and cond_ctx are {count} points together, but clouds have {POINTS}")
+            raise ValueError(
+                f"n_ctx and cond_ctx are {count} points together, but clouds have {POINTS}; lower them"
+            )
 
     def targets(
         self, clouds: Tensor, generator: torch.Generator, few: bool = True

@@ -24,6 +24,7 @@ from ...training import Shards, TrainConfig
 from ...training.flops import training_flops
 from ...training.layout import check_layout, layout_of
 from ...weights.load_saved import load_saved
+from ...weights.model_folder import read_index
 from ..decoder import UnCLIPDecoder
 from ..denoisers import decoder_denoiser
 from ..text_conditions import read_texts
@@ -82,6 +83,9 @@ class DecoderStage:
         torch.manual_seed(config.seed)
         self.model = self._network(config.model)
         self.side, self.text_ctx = self.model.config["image_size"], self.model.config["text_ctx"]
+        self.whole = settings.base or settings.start_from  # the model that it is saved into, if any
+        if self.whole:
+            _check_upsampler(self.whole, self.side)
         self.hybrid = HybridLoss(settings.schedule, snr_clamp=settings.snr_clamp)
         self.flops_per_sample = training_flops(self._forward)
 
@@ -134,9 +138,7 @@ class DecoderStage:
     def save(self, model, folder: Path) -> None:
         """Write the decoder, with its CLIP or into its base, as `maquette.pipeline` reads them."""
         settings = {"decoder_schedule": self.settings.schedule}
-        save_part(
-            folder, "decoder", model, self.clip, self.settings.base or self.settings.start_from, settings
-        )
+        save_part(folder, "decoder", model, self.clip, self.whole, settings)
 
     def _network(self, layout: dict[str, Any]) -> UnCLIPDecoder:
         start = self.settings.start_from
@@ -158,6 +160,18 @@ class DecoderStage:
         text = self.clip.texts(*self.clip.tokenizer.with_lengths([""], self.text_ctx))
         x = torch.zeros(1, 3, self.side, self.side)
         self.model(x, torch.zeros(1), image_embedding=torch.zeros(1, self.clip.dim), **text)
+
+
+def _check_upsampler(whole: str, side: int) -> None:
+    """Raises ValueError if a model's upsampler makes smaller pictures than a decoder of this side."""
+    folder = find_unclip(whole)
+    if not (read_index(folder).get("upsampler") or [None, None])[1]:
+        return
+    config: Any = GlideUNet.load_config(part_folder(str(folder), "upsampler"), local_files_only=True)
+    if (makes := config.get("size") or config["image_size"]) < side:
+        raise ValueError(
+            f"the upsampler of {whole} makes {makes} px, and this decoder draws {side}; give a base without one."
+        )
 
 
 def begun_with(network: UnCLIPDecoder, glide: str) -> UnCLIPDecoder:

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from ...clip.encoder import ClipEncoder
-from ...diffusion.training.clip_conditions import SAME, ClipConditions
+from ...diffusion.training.clip_conditions import ClipConditions
 from ...diffusion.training.start import part_folder
 from ...training.layout import check_layout, layout_of
 from ...weights.load_saved import load_saved
@@ -19,7 +18,6 @@ from ...weights.model_folder import extend_model_folder, find_model, read_index,
 from ...weights.table import unclip_task
 
 PIPELINE = "UnCLIPPipeline"
-PROBE = "a red chair"  # what two CLIPs read to tell whether they are one
 
 
 def find_unclip(model: str) -> Path:
@@ -37,7 +35,6 @@ def find_unclip(model: str) -> Path:
     return folder
 
 
-@torch.no_grad()
 def check_base(base: str | None, clip: ClipConditions | None = None) -> None:
     """See, before it is trained, that a part can be saved into the unCLIP model `base`, or go on from it.
 
@@ -48,15 +45,7 @@ def check_base(base: str | None, clip: ClipConditions | None = None) -> None:
     folder = find_unclip(base)
     if clip is None:
         return
-    theirs = load_saved(ClipEncoder, part_folder(str(folder), "clip"), torch.float32)
-    tokens = clip.tokenizer(
-        [PROBE], min(clip.encoder.config["context_length"], theirs.config["context_length"])
-    )
-    ours, other = (
-        encoder.encode_text(tokens, with_states=False).vector.float() for encoder in (clip.encoder, theirs)
-    )
-    if ours.shape != other.shape or F.cosine_similarity(ours, other).item() < SAME:
-        raise ValueError(f"{base} reads with another CLIP than {clip.name}; name that one as clip:.")
+    clip.check_same(base, load_saved(ClipEncoder, part_folder(str(folder), "clip"), torch.float32))
 
 
 def start_prior(kind: Any, start: str | None, layout: Mapping[str, Any], clip: ClipConditions) -> Any:
