@@ -15,6 +15,8 @@ TABLES = ("signal", "noise", "log_smallest", "log_largest", "mean_x0", "mean_x")
 class HybridLoss:
     """Mean squared error of the noise plus the variational bound, which trains only the variance channels.
 
+    In the bound the predicted x_0 is clipped to -1 … 1, as in sampling.
+
     snr_clamp: (low, high), between which the signal-to-noise ratio weighs the squared error of x_0; None: the squared
     error of the noise counts the same at all timesteps, as in GLIDE.
     Source: Nichol & Dhariwal 2021, section 3.1 (L_hybrid, here with the bound's weight as in improved-diffusion);

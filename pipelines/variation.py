@@ -28,7 +28,8 @@ class UnCLIPVariationPipeline(UnCLIPStages):
 
     strength: how much of a picture to draw anew, above 0 to 1: all but what its embedding tells, as Karlo does. Below 1
     the decoder begins with it under noise and takes the last of its steps, which keeps what stands where (SDEdit, Meng
-    et al. 2021). Source: unCLIP (Ramesh et al. 2022), section 3.1; kakaobrain/karlo.
+    et al. 2021). Of a picture that is not square the middle is seen, where Karlo squeezes it.
+    Source: unCLIP (Ramesh et al. 2022), section 3.1; kakaobrain/karlo.
     """
 
     task = "image-variation"
