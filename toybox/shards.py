@@ -177,7 +177,7 @@ def _check_space(first: Shard, count: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free + there:
         raise OSError(
-            f"{count:,} scenes take about {needed / 1e6:,.0f} MB, and {folder} has {free / 1e6:,.0f} MB free; "
+            f"{count:,} scenes take about {needed / 1e9:,.3f} GB, and {folder} has {free / 1e9:,.3f} GB free; "
             "write fewer, or to another disk"
         )
 
