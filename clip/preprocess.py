@@ -175,11 +175,11 @@ def to_8_bits(picture: Image.Image) -> Image.Image:
     values = np.nan_to_num(np.array(picture).astype(np.float32))
     # Mode "I", of 32 bits, is what Pillow reads some 16-bit files as, and what arrays of whole numbers become, which no
     # file has. Nothing says what white is in these or in a picture of floats: 1 or 255 where nothing is brighter.
-    in_memory = picture.format is None
-    whites = (
-        (1, 255) if picture.mode == "F" else (255, 65535) if picture.mode == "I" and in_memory else (65535,)
-    )
-    white = next((each for each in whites if values.max() <= each), whites[-1])
+    if picture.mode == "F":
+        white = 1 if values.max() <= 1 else 255
+    else:
+        of_8_bits = picture.mode == "I" and picture.format is None and values.max() <= 255
+        white = 255 if of_8_bits else 65535
     grey = Image.fromarray((values / white * 255).round().clip(0, 255).astype(np.uint8))
     key = picture.info.get("transparency")
     if key is not None:

@@ -120,8 +120,8 @@ def shape(
     mesh, drawn = needs_mesh(like), like.suffix.lower() in (".html", ".gif", ".png")
     _check_meshing(like, mesh or drawn, smooth, triangles)
     check_output(like, [like.suffix.lower()])
-    mesh_of = partial(_mesh_of, model=model, smooth=smooth, triangles=triangles, needed=mesh)
-    mesh_of = mesh_of if mesh or drawn else None
+    meshing = partial(_mesh_of, model=model, smooth=smooth, triangles=triangles, needed=mesh)
+    mesh_of = meshing if mesh or drawn else None
     if kind == "cloud":
         _write_cloud(what, target, mesh_of, model)
         return

@@ -81,8 +81,8 @@ def sheet_of(
     words = [shorten(each.get("prompt", ""), 80, placeholder=" …") for each in settings]
     labels = [f"{text} (seed={each['seed']})".strip() for text, each in zip(words, settings, strict=True)]
     sheet = contact_sheet(pictures, labels=labels, scale=scale_of(pictures[0].width))
-    shared = dict(set.intersection(*(set(each.items()) for each in settings)))
-    return target, sheet, {**{name: shared[name] for name in settings[0] if name in shared}, "seed": said}
+    shared = {k: v for k, v in settings[0].items() if all(each.get(k) == v for each in settings)}
+    return target, sheet, {**shared, "seed": said}
 
 
 def save_pictures(pictures: Sequence[tuple[Path, Image, Mapping[str, str]]]) -> list[Path]:

@@ -1,6 +1,7 @@
 """Texts and pictures to pictures with unCLIP in Python: what calls take, give and refuse."""
 
 import math
+from inspect import signature
 
 import numpy as np
 import pytest
@@ -57,6 +58,21 @@ def test_of_several_embeddings_the_one_nearest_to_the_text_is_drawn(pipe):
 def test_presets_are_karlos_unless_a_model_says_otherwise(pipe):
     made = pipe("a cat", preset="fast", seed=0)
     assert made.settings[0].items() >= {"preset": "fast", "steps": "25", "via": "unclip"}.items()
+    own = {name: each.default for name, each in signature(UnCLIPPipeline).parameters.items()}
+    karlos = {
+        "prior_steps": 25,
+        "prior_guidance_scale": 4.0,
+        "prior_candidates": 1,
+        "num_inference_steps": 50,
+    }
+    karlos |= {
+        "guidance_scale": 8.0,
+        "guidance_interval": None,
+        "upsampler_steps": 7,
+        "upsampler_strength": 1.0,
+    }
+    karlos |= dict.fromkeys(("prior_sampler", "sampler", "upsampler_sampler"), "ddpm")
+    assert own.items() >= karlos.items()
     assert with_preset(pipe.config | {"guidance_scale": 3.0}, "default", "unclip")["guidance_scale"] == 3.0
     with pytest.raises(ValueError, match=r"unknown preset 'original'.*known are default, fast"):
         pipe("a cat", preset="original")

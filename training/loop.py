@@ -49,7 +49,8 @@ def fit(stage: Stage, config: TrainConfig, data: str, out: str | Path, resume: b
 
     `out` gets `config.yaml`, `log.jsonl`, `tensorboard/`, `samples/step-N.png`, `checkpoints/step-N/` and,
     with every checkpoint anew, `model/`. `resume` continues the newest checkpoint. Ctrl-C saves one and raises
-    KeyboardInterrupt with a sentence that says how to go on. Raises FileExistsError if `out` is in use,
+    KeyboardInterrupt with a sentence that says how to go on; of a sample that cannot be read, one process saves one
+    before the ValueError. Raises FileExistsError if `out` is in use,
     FileNotFoundError for missing data, ValueError for damaged data or for another recipe or data than the
     checkpoint's, FloatingPointError if the loss diverges.
     """

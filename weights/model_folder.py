@@ -81,6 +81,11 @@ def converted_folder(name: str, task: str) -> Path:
     return cache_folder() / f"{name}-{first}"
 
 
+def has_part(index: Mapping[str, Any], name: str) -> bool:
+    """Whether a model_index.json names a part that is there; diffusers writes [null, null] for one that is not."""
+    return bool((index.get(name) or [None, None])[1])
+
+
 def load_part(kind: Any, folder: Path, dtype: Any) -> Any:
     """A part from its own folder: a tokenizer, or a network in eval mode and `dtype`, as `load_saved` loads it.
 

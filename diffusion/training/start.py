@@ -13,7 +13,7 @@ from ...clip.encoder import ClipEncoder
 from ...clip.tokenizer import ClipTokenizer
 from ...training.layout import check_layout, layout_of
 from ...weights.load_saved import load_saved
-from ...weights.model_folder import find_model, load_part, read_index
+from ...weights.model_folder import find_model, has_part, load_part, read_index
 from ..glide import GlideUNet
 from ..text_reader import TextReader
 from ..tokenizer import GlideTokenizer
@@ -28,13 +28,12 @@ def part_folder(model: str, part: str, task: str = "text-to-image") -> Path:
     """Where a part of a model for `task` lies. Raises what find_model raises, ValueError if it has no such part."""
     folder = find_model(model, task)
     index = read_index(folder)
-    entry = index.get(part)
-    if not entry or entry[1] is None:
+    if not has_part(index, part):
         parts = [
             name for name, value in index.items() if isinstance(value, list) and (folder / name).is_dir()
         ]
         raise ValueError(f"{model} has no {part}, only {', '.join(parts)}; give a model that has one")
-    return folder.joinpath(*(entry[2:] or [part]))
+    return folder.joinpath(*(index[part][2:] or [part]))
 
 
 def reader_of(model: str) -> TextReader:
@@ -42,7 +41,7 @@ def reader_of(model: str) -> TextReader:
     folder = find_model(model, "text-to-image")
     index = read_index(folder)
     tokenizer = load_part(TOKENIZERS[index["tokenizer"][1]], part_folder(model, "tokenizer"), None)
-    if not (index.get("text_encoder") or [None, None])[1]:
+    if not has_part(index, "text_encoder"):
         return TextReader(tokenizer)
     return TextReader(tokenizer, load_saved(ClipEncoder, part_folder(model, "text_encoder"), torch.float32))
 

@@ -21,7 +21,7 @@ from ...training import Shards, TrainConfig
 from ...training.flops import training_flops
 from ...training.layout import check_layout, layout_of
 from ...weights.load_saved import load_saved
-from ...weights.model_folder import extend_model_folder, find_model, read_index, write_model_folder
+from ...weights.model_folder import extend_model_folder, find_model, has_part, read_index, write_model_folder
 from ..drawing import draw_cloud
 from ..point_cloud import PointCloud
 from ..sampling import TRAINING_STEPS, Stage, as_clouds, sample_points
@@ -162,7 +162,7 @@ class PointStage:
         if not (self.whole and self.conditions.clip):
             return
         folder = find_model(self.whole, TASK)
-        if (read_index(folder).get("clip") or [None, None])[1]:
+        if has_part(read_index(folder), "clip"):
             place = part_folder(self.whole, "clip", TASK)
             self.conditions.clip.check_same(self.whole, load_saved(ClipEncoder, place, torch.float32))
 

@@ -24,7 +24,7 @@ from ...training import Shards, TrainConfig
 from ...training.flops import training_flops
 from ...training.layout import check_layout, layout_of
 from ...weights.load_saved import load_saved
-from ...weights.model_folder import read_index
+from ...weights.model_folder import has_part, read_index
 from ..decoder import UnCLIPDecoder
 from ..denoisers import decoder_denoiser
 from ..text_conditions import read_texts
@@ -165,7 +165,7 @@ class DecoderStage:
 def _check_upsampler(whole: str, side: int) -> None:
     """Raises ValueError if a model's upsampler makes smaller pictures than a decoder of this side."""
     folder = find_unclip(whole)
-    if not (read_index(folder).get("upsampler") or [None, None])[1]:
+    if not has_part(read_index(folder), "upsampler"):
         return
     config: Any = GlideUNet.load_config(part_folder(str(folder), "upsampler"), local_files_only=True)
     if (makes := config.get("size") or config["image_size"]) < side:

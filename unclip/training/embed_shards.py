@@ -48,10 +48,9 @@ def embed_shards(data: str, out: Path, model: str = "mini") -> list[Path]:
     for number, sample in enumerate(shards.samples):
         numbers[sample.shard].append(number)
     clip = ClipModel.from_pretrained(model)
-    for path, target in paths.items():
-        if not target.exists():
-            continue
-        before = Shards(target)
+    kept = [path for path, target in paths.items() if target.exists()]
+    for path in tqdm(kept, unit="shard", desc="comparing", disable=not kept):
+        target, before = paths[path], Shards(paths[path])
         if not _is_of(clip, before[0]):
             raise ValueError(
                 f"{target} has the vectors of another CLIP than {model}; give another folder with --out."
@@ -98,15 +97,12 @@ def _is_of(clip: ClipModel, sample: dict[str, Any]) -> bool:
 
 def _same(before: Shards, shards: Shards, numbers: list[int]) -> bool:
     """Whether an embedded shard holds these samples, byte for byte, beside their vectors."""
-    if len(before) != len(numbers):
-        return False
-    dropped = (CACHED, "__url__")
-    return all(
-        {key: value for key, value in old.items() if key not in dropped}
-        == {key: value for key, value in new.items() if key not in dropped}
-        for old, new in zip(
-            map(before.__getitem__, range(len(before))), map(shards.__getitem__, numbers), strict=True
-        )
+
+    def content(sample: dict[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in sample.items() if key not in (CACHED, "__url__")}
+
+    return len(before) == len(numbers) and all(
+        content(before[place]) == content(shards[number]) for place, number in enumerate(numbers)
     )
 
 
