@@ -112,7 +112,7 @@ class GlideUNet(UNet):
         if text is None or text.shape[1:] != size:
             shape = None if text is None else tuple(text.shape)
             raise ValueError(
-                f"a text is needed: {name} of shape [N, {', '.join(map(str, size))}], not {shape}."
+                f"a text is needed: {name} of shape [N, {', '.join(map(str, size))}], not {shape}"
             )
         return self.condition(*self.read_text(embed(text.to(embed.weight.dtype) if width else text), mask))
 
@@ -142,20 +142,20 @@ class GlideUNet(UNet):
     def _input(self, x, low_res, inpaint_image, inpaint_mask):
         """x with the conditioning images beside it, in the original's channel order."""
         if x.dim() != 4 or x.shape[1] != 3:
-            raise ValueError(f"x has shape {tuple(x.shape)}; expected [N, 3, H, W].")
+            raise ValueError(f"x has shape {tuple(x.shape)}; expected [N, 3, H, W]")
         parts = [x]
         if self.config.inpaint:
             inpaint_image = torch.zeros_like(x) if inpaint_image is None else inpaint_image
             inpaint_mask = torch.zeros_like(x[:, :1]) if inpaint_mask is None else inpaint_mask
             parts += [inpaint_image * inpaint_mask, inpaint_mask]
         elif inpaint_image is not None or inpaint_mask is not None:
-            raise ValueError("this GlideUNet does not inpaint: leave out inpaint_image and inpaint_mask.")
+            raise ValueError("this GlideUNet does not inpaint: leave out inpaint_image and inpaint_mask")
         if self.config.super_res:
             if low_res is None:
-                raise ValueError("this GlideUNet is an upsampler: pass low_res= [N, 3, h, w].")
+                raise ValueError("this GlideUNet is an upsampler: pass low_res= [N, 3, h, w]")
             parts.append(F.interpolate(low_res, x.shape[2:], mode="bilinear"))
         elif low_res is not None:
-            raise ValueError("this GlideUNet is no upsampler: leave out low_res.")
+            raise ValueError("this GlideUNet is no upsampler: leave out low_res")
         return torch.cat(parts, dim=1)
 
 
@@ -164,13 +164,13 @@ def _layout(state_dict: dict[str, Tensor]) -> dict[str, Any]:
     layout = read_unet(state_dict, "GLIDE")
     in_channels = layout["in_channels"]
     if in_channels not in (3, 6, 7, 10):
-        raise ValueError(f"not a GLIDE checkpoint: {in_channels} input channels; expected 3, 6, 7 or 10.")
+        raise ValueError(f"not a GLIDE checkpoint: {in_channels} input channels; expected 3, 6, 7 or 10")
     shape = {key: tuple(value.shape) for key, value in state_dict.items()}
     try:
         n_vocab, xf_width = shape["token_embedding.weight"]
         text_ctx = shape["positional_embedding"][0]
     except KeyError as missing:
-        raise ValueError(f"not a GLIDE checkpoint: key {missing} is missing.") from None
+        raise ValueError(f"not a GLIDE checkpoint: key {missing} is missing") from None
     return {
         "image_size": 256 if in_channels in (6, 10) else 64,
         **{key: layout[key] for key in ("model_channels", "out_channels", "num_res_blocks", "channel_mult")},

@@ -240,11 +240,11 @@ class UNet(ModelMixin, ConfigMixin):
         if len(rows) > 1:
             given = 0 if conditioning is None else len(conditioning.projection)
             raise ValueError(
-                f"{len(x)} pictures were given with {given} conditions and {len(timesteps)} timesteps."
+                f"{len(x)} pictures were given with {given} conditions and {len(timesteps)} timesteps"
             )
         if x.dim() != 4 or x.shape[2] % self.factor or x.shape[3] % self.factor:
             raise ValueError(
-                f"x has shape {tuple(x.shape)}; expected [N, C, H, W] with H and W multiples of {self.factor}."
+                f"x has shape {tuple(x.shape)}; expected [N, C, H, W] with H and W multiples of {self.factor}"
             )
         dtype = self.out[2].weight.dtype
         h = F.pixel_unshuffle(x.to(dtype), self.patch_size).contiguous(memory_format=torch.channels_last)

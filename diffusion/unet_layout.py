@@ -15,7 +15,7 @@ def read_unet(state_dict: Mapping[str, Tensor], kind: str) -> dict[str, Any]:
     try:
         return _read(shape, kind)
     except KeyError as missing:
-        raise ValueError(f"not a {kind} checkpoint: key {missing} is missing.") from None
+        raise ValueError(f"not a {kind} checkpoint: key {missing} is missing") from None
 
 
 def _read(shape: dict[str, tuple[int, ...]], kind: str) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def _read(shape: dict[str, tuple[int, ...]], kind: str) -> dict[str, Any]:
     per_level = outputs // levels
     if outputs % levels or outputs == 0:
         raise ValueError(
-            f"not a {kind} checkpoint: {outputs} output blocks do not divide into {levels} levels."
+            f"not a {kind} checkpoint: {outputs} output blocks do not divide into {levels} levels"
         )
     first = range(0, outputs, per_level)
     mults = [shape[f"output_blocks.{i}.0.in_layers.2.weight"][0] // model_channels for i in first]

@@ -110,7 +110,7 @@ def test_damaged_shards_are_named(pattern, tmp_path):
 )
 def test_undecodable_samples_are_named(tmp_path, content, message):
     write_shard(tmp_path / "bad.tar", content)
-    with pytest.raises(ValueError, match=rf"Sample k of .*bad\.tar cannot be read: .*{message}"):
+    with pytest.raises(ValueError, match=rf"sample k of .*bad\.tar cannot be read: .*{message}"):
         list(load(Shards(str(tmp_path / "bad.tar")), prepare, [[0]]))
 
 
@@ -133,5 +133,5 @@ def test_a_sample_that_was_changed_after_it_was_written_is_named(data):
         content = bytearray(path.read_bytes())
         content[offset + data.draw(st.integers(0, size - 1))] ^= 1 << data.draw(st.integers(0, 6))
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=r"Sample 0 of .* is not what was written"):
+        with pytest.raises(ValueError, match=r"sample 0 of .* is not what was written"):
             Shards([path])[0]

@@ -262,7 +262,7 @@ def test_a_sample_that_cannot_be_read_ends_a_run_after_its_work_was_saved(shards
             return super().prepare(sample)
 
     rarely = {"checkpoint_every": 0, "validate_every": 0, "sample_every": 0, "log_every": 0}
-    with pytest.raises(ValueError, match=r"Sample 1-007 of .* cannot be read"):
+    with pytest.raises(ValueError, match=r"sample 1-007 of .* cannot be read"):
         run(shards, tmp_path / "run", stage=Picky(config(**rarely)), **rarely)
     (saved,) = names(tmp_path / "run" / "checkpoints")
     (line,) = lines(tmp_path / "run")

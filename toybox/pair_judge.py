@@ -110,7 +110,7 @@ class PairJudge(PictureJudge):
         """
         asked = [_shown(scene) for scene in scenes]
         if len(images) != len(asked):
-            raise ValueError(f"There must be one scene per picture, not {len(asked)} for {len(images)}.")
+            raise ValueError(f"there must be one scene per picture, not {len(asked)} for {len(images)}")
         both = list(zip(self.name(images), asked, strict=True))
         pairs = np.array([found.pairs == wanted.pairs for found, wanted in both])
         return pairs, np.array([found == wanted for found, wanted in both])
@@ -122,7 +122,7 @@ def _shown(scene: Scene) -> Seen:
     places = [THINGS.index(thing) for thing, _ in pairs]
     if len(places) != 2 or places[0] == places[1] or scene.relation not in RELATIONS:
         raise ValueError(
-            f'The judge of pairs needs two things of two kinds in a relation, not "{scene.caption}".'
+            f'the judge of pairs needs two things of two kinds in a relation, not "{scene.caption}"'
         )
     if places[0] < places[1]:
         return Seen(pairs, scene.relation)

@@ -70,7 +70,7 @@ def to_pixels(images: Pictures) -> Tensor:
     """Float [N, 3, 64, 64] in [-1, 1]. Raises ValueError for another shape or type than `Pictures`."""
     if isinstance(images, Tensor):
         if images.shape[1:] != (3, 64, 64) or not images.is_floating_point():
-            raise ValueError(f"A tensor of pictures must be float [N, 3, 64, 64], not {list(images.shape)}.")
+            raise ValueError(f"a tensor of pictures must be float [N, 3, 64, 64], not {list(images.shape)}")
         return images
     if not isinstance(images, np.ndarray):
         images = np.stack(
@@ -78,7 +78,7 @@ def to_pixels(images: Pictures) -> Tensor:
         )
     if images.shape[1:] != (64, 64, 3) or images.dtype != np.uint8:
         raise ValueError(
-            f"An array of pictures must be uint8 [N, 64, 64, 3], not {images.dtype} {list(images.shape)}."
+            f"an array of pictures must be uint8 [N, 64, 64, 3], not {images.dtype} {list(images.shape)}"
         )
     return from_bytes(torch.from_numpy(images))
 

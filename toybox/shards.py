@@ -101,7 +101,7 @@ class Shard:
                 f"{self.path} does not hold {self.split} scenes from {self.first} on at "
                 f"{self.size} px{f' of {self.things} things' if self.things else ''}, with "
                 f"{' and '.join(extras) or 'neither clouds nor distances'}; give another output folder or delete its "
-                "shards."
+                "shards"
             )
         return len(found) >= len(self.scenes)
 
@@ -135,12 +135,12 @@ def write_shards(
     more space than there is on the disk, say.
     """
     if count < 1:
-        raise ValueError(f"The number of scenes must be at least 1, not {count}.")
+        raise ValueError(f"the number of scenes must be at least 1, not {count}")
     if start < 0:
-        raise ValueError(f"The first scene must be at least 0, not {start}.")
+        raise ValueError(f"the first scene must be at least 0, not {start}")
     workers = os.cpu_count() or 1 if workers is None else workers
     if workers < 1:
-        raise ValueError(f"The number of workers must be at least 1, not {workers}.")
+        raise ValueError(f"the number of workers must be at least 1, not {workers}")
     out = Path(out)
 
     def shard_from(first: int) -> Shard:
@@ -153,7 +153,7 @@ def write_shards(
     shards = [shard_from(first) for first in range(start, start + count, SCENES_PER_SHARD)]
     shards = [shard for shard in shards if shard.scenes]
     if not shards:
-        raise ValueError(f"None of these {count} scenes has {things} things; write more.")
+        raise ValueError(f"none of these {count} scenes has {things} things; write more")
     missing = [shard for shard in shards if not shard.is_written()]
     left, total = (sum(len(shard.scenes) for shard in some) for some in (missing, shards))
     with tqdm(total=total, initial=total - left, unit="scene", desc=f"{split} {size} px") as bar:

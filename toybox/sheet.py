@@ -26,12 +26,12 @@ def contact_sheet(
     to its width. Raises ValueError for no images, a label too few or too many, or columns or scale under 1.
     """
     if not len(images):
-        raise ValueError("A contact sheet needs at least one image, and there is none.")
+        raise ValueError("a contact sheet needs at least one image, and there is none")
     if labels is not None and len(labels) != len(images):
-        raise ValueError(f"A contact sheet needs one label per image, not {len(labels)} for {len(images)}.")
+        raise ValueError(f"a contact sheet needs one label per image, not {len(labels)} for {len(images)}")
     columns = math.ceil(math.sqrt(len(images))) if columns is None else columns
     if columns < 1 or scale < 1:
-        raise ValueError(f"Columns and scale must be at least 1, not {columns} and {scale}.")
+        raise ValueError(f"columns and scale must be at least 1, not {columns} and {scale}")
     pictures = [_enlarged(image, scale) for image in images]
     columns = min(columns, len(pictures))
     rows = math.ceil(len(pictures) / columns)
@@ -62,10 +62,10 @@ def scene_sheet(split: str, count: int, size: int = 64, start: int = 0) -> Image
     MOST_PIXELS.
     """
     if count < 1:
-        raise ValueError(f"The number of scenes must be at least 1, not {count}.")
+        raise ValueError(f"the number of scenes must be at least 1, not {count}")
     most = MOST_PIXELS // max(size, _SIDE) ** 2
     if count > most:
-        raise ValueError(f"A sheet holds at most {most:,} scenes of {size} px, not {count:,}; ask for fewer.")
+        raise ValueError(f"a sheet holds at most {most:,} scenes of {size} px, not {count:,}; ask for fewer")
     from .renderer import render
     from .scenes import make_scene
 

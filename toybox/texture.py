@@ -32,7 +32,7 @@ def texture_distance(pictures: Pictures, others: Pictures) -> float:
     arrays = _bytes(pictures), _bytes(others)
     if arrays[0].shape[1:] != arrays[1].shape[1:]:
         raise ValueError(
-            f"Textures are compared at one size, not {arrays[0].shape[1:3]} with {arrays[1].shape[1:3]}."
+            f"textures are compared at one size, not {arrays[0].shape[1:3]} with {arrays[1].shape[1:3]}"
         )
     (mean, covariance), (other_mean, other_covariance) = map(_moments, arrays)
     variances, axes = eigh(covariance)
@@ -82,7 +82,7 @@ def _bytes(pictures: Pictures) -> np.ndarray:
         or pictures.dtype != np.uint8
         or min(pictures.shape[:3]) < 1
     ):
-        raise ValueError(f"Pictures must be uint8 [N, H, W, 3], not {pictures.dtype} {list(pictures.shape)}.")
+        raise ValueError(f"pictures must be uint8 [N, H, W, 3], not {pictures.dtype} {list(pictures.shape)}")
     if min(pictures.shape[1:3]) < 2 * PATCH:
-        raise ValueError(f"Texture needs pictures of at least {2 * PATCH} px, not {pictures.shape[1:3]}.")
+        raise ValueError(f"texture needs pictures of at least {2 * PATCH} px, not {pictures.shape[1:3]}")
     return pictures

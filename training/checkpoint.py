@@ -73,7 +73,7 @@ def load(checkpoint: Path, tensors: dict[str, torch.Tensor]) -> None:
     saved = reader.read_metadata().state_dict_metadata
     shapes = {name: tuple(getattr(entry, "size", ())) for name, entry in saved.items()}
     if shapes != {name: tuple(tensor.shape) for name, tensor in tensors.items()}:
-        raise ValueError(f"{checkpoint} is of another network; resume with the model it was trained with.")
+        raise ValueError(f"{checkpoint} is of another network; resume with the model it was trained with")
     with _alone_without_a_warning() as alone:
         dcp.load(tensors, storage_reader=reader, no_dist=alone)
 

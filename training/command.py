@@ -28,5 +28,5 @@ def train(
         config, **{key: value for key, value in replaced.items() if value is not None}
     )
     if not recipe.data:
-        raise ValueError(f"No data: give --data 'shards-{{000..099}}.tar', or a line `data: …` in {config}.")
+        raise ValueError(f"no data: give --data 'shards-{{000..099}}.tar', or a line `data: …` in {config}")
     return fit(make_stage(recipe), recipe, recipe.data, out, resume)

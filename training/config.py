@@ -69,7 +69,7 @@ class TrainConfig(BaseModel, title="recipe", extra="forbid", frozen=True, allow_
     def _fits(self) -> TrainConfig:
         if self.micro_batch and self.batch_size % self.micro_batch:
             sizes = f"batch_size {self.batch_size} is not a multiple of micro_batch {self.micro_batch}"
-            raise ValueError(f"{sizes}; change one of them.")
+            raise ValueError(f"{sizes}; change one of them")
         return self
 
     @classmethod
@@ -106,6 +106,6 @@ class TrainConfig(BaseModel, title="recipe", extra="forbid", frozen=True, allow_
         for key in [key for key in new | old if key not in FREE_TO_CHANGE]:
             if new.get(key) != old.get(key):
                 raise ValueError(
-                    f"The checkpoint was trained with {key} {old.get(key)!r} but the recipe says "
-                    f"{new.get(key)!r}; resume with the same value, or train into another folder."
+                    f"the checkpoint was trained with {key} {old.get(key)!r} but the recipe says "
+                    f"{new.get(key)!r}; resume with the same value, or train into another folder"
                 )

@@ -31,9 +31,7 @@ def _permutation(count: int, seed: int, epoch: int) -> np.ndarray:
 def split(count: int, held_out: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Numbers of the samples to train on, and of the `held_out` ones to validate on."""
     if held_out >= count:
-        raise ValueError(
-            f"validation_samples is {held_out} but the data holds {count}; lower it or add data."
-        )
+        raise ValueError(f"validation_samples is {held_out} but the data holds {count}; lower it or add data")
     mixed = np.random.default_rng(seed).permutation(count)
     return np.sort(mixed[held_out:]), np.sort(mixed[:held_out])
 
@@ -76,4 +74,4 @@ def _prepared(
         return prepare(shards[number])
     except Exception as error:
         sample = shards.samples[number]
-        raise BrokenSample(f"Sample {sample.key} of {sample.shard} cannot be read: {error!r}") from error
+        raise BrokenSample(f"sample {sample.key} of {sample.shard} cannot be read: {error!r}") from error

@@ -20,8 +20,8 @@ def check_layout(
     """Raise ValueError if a recipe's `layout` names what a network has not, or says it, unless `free`, otherwise."""
     for key, wanted in layout.items():
         if key not in had:
-            raise ValueError(f"unknown key {key!r} under model:; known are {', '.join(had)}.")
+            raise ValueError(f"unknown key {key!r} under model:; known are {', '.join(had)}")
         if key not in free and plain(had[key]) != plain(wanted):
             raise ValueError(
-                f"start_from: {model} has {key} {had[key]!r}, but model: in the recipe says {wanted!r}."
+                f"start_from: {model} has {key} {had[key]!r}, but model: in the recipe says {wanted!r}"
             )

@@ -56,10 +56,10 @@ def fit(stage: Stage, config: TrainConfig, data: str, out: str | Path, resume: b
     """
     out = Path(out)
     if resume and not (out / "config.yaml").is_file():
-        raise FileNotFoundError(f"There is nothing to resume in {out}: it is not the folder of a run.")
+        raise FileNotFoundError(f"there is nothing to resume in {out}: it is not the folder of a run")
     if not resume and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(
-            f"{out} is not empty: choose another folder, or continue what is there with --resume."
+            f"{out} is not empty: choose another folder, or continue what is there with --resume"
         )
     return _Run(stage, config, Shards(data), out).fit()
 
@@ -78,7 +78,7 @@ class _Run:
         if config.batch_size % (self.micro * processes):
             raise ValueError(
                 f"batch_size {config.batch_size} cannot be shared evenly by {processes} processes with "
-                f"{self.micro} samples in a forward pass; choose a multiple of {self.micro * processes}."
+                f"{self.micro} samples in a forward pass; choose a multiple of {self.micro * processes}"
             )
         self.units = range(rank, config.batch_size // self.micro, processes)
         self.accelerator.gradient_accumulation_steps = len(self.units)
@@ -101,7 +101,7 @@ class _Run:
         self.live = {**dict(stage.model.named_parameters()), **kept}
         self.averages = {name: tensor.detach().clone() for name, tensor in self.live.items()}
         if self.sharded and config.optimizer == "muon":
-            raise ValueError("Muon needs whole matrices; drop shard from the recipe, or train with adamw.")
+            raise ValueError("Muon needs whole matrices; drop shard from the recipe, or train with adamw")
         self.optimizers = make_optimizers(stage.model, config.optimizer, config.weight_decay)
         self.record = Record(self.accelerator, out)
         self.step = 0
@@ -139,7 +139,7 @@ class _Run:
         self.accelerator.end_training()
         if self.step < self.config.steps:
             raise KeyboardInterrupt(
-                f"Stopped and saved after step {self.step}; --resume with --out {self.out} goes on."
+                f"stopped and saved after step {self.step}; --resume with --out {self.out} goes on"
             )
         return self.out / "model"
 
@@ -233,8 +233,8 @@ class _Run:
         self.record.write(self.step, line)
         if not math.isfinite(means["loss"]) or not math.isfinite(means["gradient_norm"]):
             raise FloatingPointError(
-                f"The loss is not finite at step {self.step}, after which nothing was saved; "
-                "start again with a lower learning_rate or a longer warmup."
+                f"the loss is not finite at step {self.step}, after which nothing was saved; "
+                "start again with a lower learning_rate or a longer warmup"
             )
         self._start_counting()
         return {"loss": f"{means['loss']:.4f}", "samples/s": f"{speed:.1f}"}
@@ -307,7 +307,7 @@ class _Run:
         if facts["data"] != self.data:
             raise ValueError(
                 f"{found[-1]} was trained on other data; resume with the same shards, or train in another folder, "
-                f"from {self.out / 'model'} on where the stage has start_from:."
+                f"from {self.out / 'model'} on where the stage has start_from:"
             )
         checkpoint.load(found[-1], self._tensors())
         self.step = facts["step"]

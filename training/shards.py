@@ -41,7 +41,7 @@ class Shards:
         single = isinstance(shards, (str, os.PathLike))
         if single and _count(os.fspath(shards)) > MOST_SHARDS:
             raise ValueError(
-                f"The braces of {os.fspath(shards):.80} name more than {MOST_SHARDS:,} shards; name those that exist."
+                f"the braces of {os.fspath(shards):.80} name more than {MOST_SHARDS:,} shards; name those that exist"
             )
         self.paths: list[str] = (
             expand_urls(os.fspath(shards)) if single else [os.fspath(path) for path in shards]
@@ -49,9 +49,9 @@ class Shards:
         if missing := next((path for path in self.paths if not os.path.isfile(path)), None):
             if os.path.isdir(missing):
                 raise FileNotFoundError(
-                    f"{missing} is a folder; give the shards in it, such as {missing}/shard-{{00000..00009}}.tar."
+                    f"{missing} is a folder; give the shards in it, such as {missing}/shard-{{00000..00009}}.tar"
                 )
-            raise FileNotFoundError(f"The shard {missing} does not exist.")
+            raise FileNotFoundError(f"the shard {missing} does not exist")
         self.samples = [sample for path in self.paths for sample in _scan(path)]
 
     def __len__(self) -> int:
@@ -67,7 +67,7 @@ class Shards:
         expected = content.pop(SUM, None)
         if expected is not None and expected.decode(errors="replace").strip() != _digest(key, content):
             raise ValueError(
-                f"Sample {key} of {shard} is not what was written, as its SHA-256 tells. Write it again."
+                f"sample {key} of {shard} is not what was written, as its SHA-256 tells; write it again"
             )
         return content
 
@@ -140,7 +140,7 @@ def _scan(path: str) -> list[Sample]:
             if file.read(512) != bytes(512):
                 raise tarfile.ReadError("the archive ends too early")
     except (tarfile.TarError, EOFError) as error:
-        raise ValueError(f"The shard {path} is damaged at {name}: {error}. Write it again.") from error
+        raise ValueError(f"the shard {path} is damaged at {name}: {error}; write it again") from error
     if not samples:
-        raise ValueError(f"The shard {path} holds no samples (files named KEY.EXTENSION).")
+        raise ValueError(f"the shard {path} holds no samples (files named KEY.EXTENSION)")
     return list(samples.values())

@@ -53,7 +53,7 @@ class AutoregressivePrior(ModelMixin, ConfigMixin):
         if not 0 < dimensions <= clip_dim or buckets < 2 or similarities < 2:
             raise ValueError(
                 f"dimensions {dimensions}, buckets {buckets} and similarities {similarities} make no prior: expected "
-                f"1 to {clip_dim} dimensions, and at least 2 of the others."
+                f"1 to {clip_dim} dimensions, and at least 2 of the others"
             )
         self.text_enc_proj = nn.Linear(text_width or clip_dim, xf_width)
         self.text_emb_proj = nn.Linear(clip_dim, xf_width)
@@ -78,7 +78,7 @@ class AutoregressivePrior(ModelMixin, ConfigMixin):
         count, dimensions = len(embeddings), self.config.dimensions
         if count <= dimensions:
             raise ValueError(
-                f"{dimensions} components cannot be told from {count} embeddings; give more data."
+                f"{dimensions} components cannot be told from {count} embeddings; give more data"
             )
         mean = embeddings.mean(0)
         _, vectors = torch.linalg.eigh(torch.cov(embeddings.double().T))  # smallest first
@@ -150,7 +150,7 @@ class AutoregressivePrior(ModelMixin, ConfigMixin):
         given, guides = {"text_embedding": text_embedding, "text_states": text_states, "mask": mask}, False
         if guidance_scale != 1:
             if wordless is None:
-                raise ValueError("guidance leans away from empty texts; pass wordless=, or guidance_scale=1.")
+                raise ValueError("guidance leans away from empty texts; pass wordless=, or guidance_scale=1")
             given, guides = {name: torch.cat([part, wordless[name]]) for name, part in given.items()}, True
             similarity = torch.cat([similarity, torch.full_like(similarity, self.config.similarities)])
         x, seen = self._prefix(similarity, **given)

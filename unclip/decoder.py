@@ -88,7 +88,7 @@ class UnCLIPDecoder(UNet):
             told["clip_dim"] = len(weights["cf_param"])
             told["clip_emb_mult"] = len(weights["clip_tok_proj.weight"]) // told["xf_width"]
         except KeyError as missing:
-            raise ValueError(f"not a decoder checkpoint: key {missing} is missing.") from None
+            raise ValueError(f"not a decoder checkpoint: key {missing} is missing") from None
         with torch.device("meta"):
             net = cls(**{**config, **told})
         return load_original(net, weights)
@@ -144,7 +144,7 @@ class UnCLIPDecoder(UNet):
         """
         if conditioning is None:
             if image_embedding is None or text_embedding is None or text_states is None:
-                raise ValueError("pass image_embedding=, text_embedding= and text_states=, or conditioning=.")
+                raise ValueError("pass image_embedding=, text_embedding= and text_states=, or conditioning=")
             conditioning = self.encode_conditions(
                 image_embedding, text_embedding, text_states, mask, has_image
             )

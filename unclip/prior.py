@@ -71,7 +71,7 @@ class DiffusionPrior(ModelMixin, ConfigMixin):
             clip_dim = weights["clip_img_proj.weight"].shape[1]
             text_width = weights["text_enc_proj.weight"].shape[1]
         except KeyError as missing:
-            raise ValueError(f"not a prior checkpoint: key {missing} is missing.") from None
+            raise ValueError(f"not a prior checkpoint: key {missing} is missing") from None
         layers = len({key.split(".")[2] for key in weights if key.startswith("transformer.resblocks.")})
         weights["mean"] = weights.pop("clip_mean", torch.zeros(clip_dim))
         weights["std"] = weights.pop("clip_std", torch.ones(clip_dim))

@@ -71,7 +71,7 @@ class UnCLIPUpsampler(ModelMixin, ConfigMixin):
         last = timesteps == 0
         if last.any() and not last.all():
             raise ValueError(
-                "the last step (timestep 0) has a network of its own: do not mix it with other timesteps."
+                "the last step (timestep 0) has a network of its own: do not mix it with other timesteps"
             )
         if low_res.shape[2:] != x.shape[2:]:
             low_res = F.interpolate(low_res, x.shape[2:], mode="bicubic", antialias=True)

@@ -55,7 +55,7 @@ class ClipTraining(BaseModel, title="stage: of a CLIP recipe", extra="forbid", f
     @model_validator(mode="after")
     def _starts_somewhere(self) -> "ClipTraining":
         if not self.start_from and (self.train != "all" or self.interpolate is not None):
-            raise ValueError("train and interpolate need a trained model to go on from; add start_from:.")
+            raise ValueError("train and interpolate need a trained model to go on from; add start_from:")
         return self
 
 
@@ -73,15 +73,15 @@ class ClipStage:
         self.settings = settings = ClipTraining.model_validate(config.stage)
         if config.micro_batch:
             raise ValueError(
-                "CLIP compares a batch as a whole; drop micro_batch from the recipe. "
-                "To save memory, give chunk under stage:."
+                "CLIP compares a batch as a whole; drop micro_batch from the recipe; "
+                "to save memory, give chunk under stage:"
             )
         torch.manual_seed(config.seed)
         start = settings.start_from
         made = _started(start, settings.tokenizer, config.model) if start else _new(settings, config.model)
         self.model, self.tokenizer = made
         if settings.chunk and not isinstance(self.model.config["vision_layers"], int):
-            raise ValueError("chunk: a ResNet's batch norm sees the whole batch; drop chunk, or train a ViT.")
+            raise ValueError("chunk: a ResNet's batch norm sees the whole batch; drop chunk, or train a ViT")
         self.start = copy.deepcopy(self.model) if settings.interpolate is not None else None
         if settings.loss == "sigmoid" and self.model.logit_bias is None:
             self.model.register_parameter("logit_bias", nn.Parameter(torch.tensor(-10.0)))
@@ -160,7 +160,7 @@ def _started(folder: str, tokenizer: str | None, layout: dict[str, Any]) -> tupl
     check_layout(folder, had, layout)
     read = named_tokenizer(tokenizer) if tokenizer else start.tokenizer
     if tokenizer and read.vocab_size != before.config["vocab_size"]:
-        raise ValueError(f"start_from: {folder} was trained with another tokenizer; drop the key tokenizer.")
+        raise ValueError(f"start_from: {folder} was trained with another tokenizer; drop the key tokenizer")
     # Made anew: a ClipModel's encoder is frozen and packed.
     encoder = ClipEncoder(**had)
     encoder.load_state_dict(before.state_dict())

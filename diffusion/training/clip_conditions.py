@@ -40,7 +40,7 @@ class ClipConditions:
         """The arguments of unCLIP's networks that CLIP settles. Raises ValueError if it reads fewer tokens."""
         most = self.encoder.config["context_length"]
         if text_ctx > most:
-            raise ValueError(f"text_ctx is {text_ctx}, but {self.name} reads {most} tokens; lower it.")
+            raise ValueError(f"text_ctx is {text_ctx}, but {self.name} reads {most} tokens; lower it")
         return {"clip_dim": self.dim, "text_width": self.encoder.config["transformer_width"]}
 
     def parts(self) -> dict[str, Any]:
@@ -56,7 +56,7 @@ class ClipConditions:
             each.encode_text(tokens, with_states=False).vector.float() for each in (self.encoder, encoder)
         )
         if ours.shape != theirs.shape or F.cosine_similarity(ours, theirs).item() < SAME:
-            raise ValueError(f"{model} reads with another CLIP than {self.name}; name that one as clip:.")
+            raise ValueError(f"{model} reads with another CLIP than {self.name}; name that one as clip:")
 
     def prepare(self, sample: dict[str, Any], text_ctx: int) -> dict[str, Any]:
         """A raw sample -> tokens int64 [text_ctx], their number, and `embedding` [clip_dim] if cached, else `pixels`.
@@ -116,14 +116,14 @@ class ClipConditions:
         if not all(cached):
             without = shards.samples[cached.index(False)]
             raise ValueError(
-                f"sample {without.key} of {without.shard} has no {CACHED} and others have; give shards of one kind."
+                f"sample {without.key} of {without.shard} has no {CACHED} and others have; give shards of one kind"
             )
         samples = [shards[number] for number in _spread(shards, CHECKED)]
         fresh = self.vectors({"pixels": torch.stack([self.pixels(sample) for sample in samples])})
         if F.cosine_similarity(fresh, self._of(samples)).min() < SAME:
             raise ValueError(
                 f"the {CACHED} in {shards.paths[0]} was not made by the CLIP {self.name}; "
-                "make the shards again with that CLIP, or name the one that made them."
+                "make the shards again with that CLIP, or name the one that made them"
             )
         return True
 

@@ -43,7 +43,7 @@ class NoisedClipTraining(
     @model_validator(mode="after")
     def _reads_one_way(self) -> NoisedClipTraining:
         if self.start_from and self.tokenizer:
-            raise ValueError("what goes on from a trained one keeps its tokenizer; drop tokenizer.")
+            raise ValueError("what goes on from a trained one keeps its tokenizer; drop tokenizer")
         return self
 
 
@@ -60,7 +60,7 @@ class NoisedClipStage:
     def __init__(self, config: TrainConfig):
         self.settings = settings = NoisedClipTraining.model_validate(config.stage)
         if config.micro_batch:
-            raise ValueError("a batch is compared as a whole; drop micro_batch from the recipe.")
+            raise ValueError("a batch is compared as a whole; drop micro_batch from the recipe")
         torch.manual_seed(config.seed)
         if settings.start_from:
             folder = part_folder(settings.start_from, "noised_clip")
@@ -115,7 +115,7 @@ class NoisedClipStage:
         ours = {"image_size": self.model.config["image_size"], "schedule": self.settings.schedule}
         for key, theirs in (("image_size", network["image_size"]), ("schedule", schedule)):
             if theirs not in (None, ours[key]):
-                raise ValueError(f"base: {base} has {key} {theirs!r}, but the recipe says {ours[key]!r}.")
+                raise ValueError(f"base: {base} has {key} {theirs!r}, but the recipe says {ours[key]!r}")
 
     def _forward(self) -> None:
         side = self.model.config["image_size"]

@@ -68,7 +68,7 @@ class GlideTraining(BaseModel, title="stage: of a GLIDE recipe", extra="forbid",
     @model_validator(mode="after")
     def _starts_somewhere(self) -> GlideTraining:
         if self.train == "lora" and not self.start_from:
-            raise ValueError("train: lora needs a trained model to go on from; add start_from:.")
+            raise ValueError("train: lora needs a trained model to go on from; add start_from:")
         return self
 
 

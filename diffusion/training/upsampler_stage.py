@@ -50,7 +50,7 @@ class UpsamplerTraining(GlideTraining, title="stage: of an upsampler's recipe", 
     @model_validator(mode="after")
     def _reads_one_way(self) -> UpsamplerTraining:
         if self.base and (self.clip or self.tokenizer):
-            raise ValueError("an upsampler reads texts as its base does; drop clip and tokenizer, or base.")
+            raise ValueError("an upsampler reads texts as its base does; drop clip and tokenizer, or base")
         return self
 
 
@@ -112,7 +112,7 @@ class UpsamplerStage(GlideStage):
         side, crop, factor = model.config["image_size"], self.settings.crop, max(FACTOR, model.factor)
         if crop > side or crop % factor or side % factor:
             raise ValueError(
-                f"crop {crop} and image_size {side} must be multiples of {factor}, crop the smaller."
+                f"crop {crop} and image_size {side} must be multiples of {factor}, crop the smaller"
             )
         return model
 

@@ -31,13 +31,13 @@ class PointConditions:
             return
         config = self.clip.encoder.config
         if not config["vision_patch_size"] or not config["vision_layers"]:
-            raise ValueError(f"the CLIP {clip} has no grid of patches; give a ViT, or conditioning: vector.")
+            raise ValueError(f"the CLIP {clip} has no grid of patches; give a ViT, or conditioning: vector")
         self.width = config["vision_width"]
         self.tokens = (config["image_resolution"] // config["vision_patch_size"]) ** 2
         if text_share and config["transformer_width"] != self.width:
             raise ValueError(
                 f"text_share needs a CLIP whose texts are as wide as its grid, but {clip} has "
-                f"{config['transformer_width']} and {self.width} channels; set it to 0, or take conditioning: vector."
+                f"{config['transformer_width']} and {self.width} channels; set it to 0, or take conditioning: vector"
             )
 
     def layout(self) -> dict[str, Any]:

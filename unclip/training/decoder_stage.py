@@ -64,7 +64,7 @@ class DecoderTraining(BaseModel, title="stage: of a decoder's recipe", extra="fo
     @model_validator(mode="after")
     def _starts_once(self) -> DecoderTraining:
         if self.start_from and self.glide:
-            raise ValueError("start_from and glide both say what to begin with; drop one of them.")
+            raise ValueError("start_from and glide both say what to begin with; drop one of them")
         return self
 
 
@@ -170,7 +170,7 @@ def _check_upsampler(whole: str, side: int) -> None:
     config: Any = GlideUNet.load_config(part_folder(str(folder), "upsampler"), local_files_only=True)
     if (makes := config.get("size") or config["image_size"]) < side:
         raise ValueError(
-            f"the upsampler of {whole} makes {makes} px, and this decoder draws {side}; give a base without one."
+            f"the upsampler of {whole} makes {makes} px, and this decoder draws {side}; give a base without one"
         )
 
 
@@ -189,7 +189,7 @@ def begun_with(network: UnCLIPDecoder, glide: str) -> UnCLIPDecoder:
     differing = [key for key in body if key not in had or had[key].shape != weights[key].shape]
     if differing:
         raise ValueError(
-            f"glide: the U-Net of {glide} is of another layout than the recipe's, first at {differing[0]}."
+            f"glide: the U-Net of {glide} is of another layout than the recipe's, first at {differing[0]}"
         )
     network.load_state_dict({**weights, **new, **{key: had[key] for key in body}})
     return network

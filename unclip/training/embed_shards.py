@@ -36,13 +36,11 @@ def embed_shards(data: str, out: Path, model: str = "mini") -> list[Path]:
     above = os.path.commonpath([path.parent for path in found.values()])
     paths = {path: out / place.relative_to(above) for path, place in found.items()}
     if above == os.fspath(out.resolve()):
-        raise ValueError(
-            f"the shards lie in {out} and would be written over; give another folder with --out."
-        )
+        raise ValueError(f"the shards lie in {out} and would be written over; give another folder with --out")
     for sample in shards.samples:
         if not sample.parts.keys() & set(KINDS):
             raise ValueError(
-                f"sample {sample.key} of {sample.shard} has no picture; expected one of {', '.join(KINDS)}."
+                f"sample {sample.key} of {sample.shard} has no picture; expected one of {', '.join(KINDS)}"
             )
     numbers: dict[str, list[int]] = {path: [] for path in shards.paths}
     for number, sample in enumerate(shards.samples):
@@ -53,11 +51,11 @@ def embed_shards(data: str, out: Path, model: str = "mini") -> list[Path]:
         target, before = paths[path], Shards(paths[path])
         if not _is_of(clip, before[0]):
             raise ValueError(
-                f"{target} has the vectors of another CLIP than {model}; give another folder with --out."
+                f"{target} has the vectors of another CLIP than {model}; give another folder with --out"
             )
         if not _same(before, shards, numbers[path]):
             raise ValueError(
-                f"{target} was made of other samples than {path} holds; delete it, or give another folder with --out."
+                f"{target} was made of other samples than {path} holds; delete it, or give another folder with --out"
             )
     with tqdm(total=len(shards), unit="picture") as bar:
         for path, target in paths.items():

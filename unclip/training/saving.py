@@ -26,11 +26,11 @@ def find_unclip(model: str) -> Path:
     index = read_index(folder)
     kind = str(index.get("_class_name"))
     if not kind.startswith("UnCLIP"):
-        raise ValueError(f"{model} is a {kind} and no unCLIP; give an unCLIP model's folder.")
+        raise ValueError(f"{model} is a {kind} and no unCLIP; give an unCLIP model's folder")
     if "text_proj" in index:
         raise ValueError(
             f"{model} is in diffusers' layout, which training does not go on from; "
-            "`maquette.pipeline(...).save_pretrained(folder)` writes it in Maquette's."
+            "`maquette.pipeline(...).save_pretrained(folder)` writes it in Maquette's"
         )
     return folder
 
@@ -59,7 +59,7 @@ def start_prior(kind: Any, start: str | None, layout: Mapping[str, Any], clip: C
     folder = find_unclip(start)
     place = part_folder(str(folder), "prior")
     if (found := read_index(folder)["prior"][1]) != kind.__name__:
-        raise ValueError(f"start_from: the prior of {start} is a {found}, not a {kind.__name__}.")
+        raise ValueError(f"start_from: the prior of {start} is a {found}, not a {kind.__name__}")
     trained = load_saved(kind, place, torch.float32)
     had = layout_of(trained)
     check_layout(start, had, {**layout, **clip.layout(had["text_ctx"])})

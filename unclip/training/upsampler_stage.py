@@ -62,7 +62,7 @@ class LargeUpsamplerStage:
         factor = max(FACTOR, self.model.factor)
         if settings.crop > self.side or settings.crop % factor or self.side % factor:
             raise ValueError(
-                f"crop {settings.crop} and image_size {self.side} must be multiples of {factor}, crop the smaller."
+                f"crop {settings.crop} and image_size {self.side} must be multiples of {factor}, crop the smaller"
             )
         self.hybrid = HybridLoss(settings.schedule)
         self.flops_per_sample = training_flops(self._forward)
