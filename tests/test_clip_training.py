@@ -290,7 +290,7 @@ def test_stages_that_make_no_sense(stage, says):
 
 
 def test_models_that_make_no_sense():
-    with pytest.raises(TypeError, match="vision_witdh"):
+    with pytest.raises(ValueError, match="unknown key 'vision_witdh' under model:; known are embed_dim"):
         ClipStage(config(model={**TINY, "vision_witdh": 1}))
     resnet = {"vision_layers": [1, 1, 1, 1], "vision_patch_size": None, "image_resolution": 32}
     with pytest.raises(ValueError, match="batch norm"):

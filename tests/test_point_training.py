@@ -75,6 +75,13 @@ def test_a_stage_resumes_and_saves_what_loads(shards, clip, tmp_path, kind):
     assert all(torch.equal(weight, theirs[name]) for name, weight in ours.items())
 
 
+@pytest.mark.parametrize("kind", STAGES)
+def test_an_unknown_key_of_a_network_is_named(clip, kind):
+    stage, _, _, model, settings = STAGES[kind]
+    with pytest.raises(ValueError, match="unknown key 'widht' under model:; known are"):
+        stage(config({**model, "widht": 64}, stage=settings | ({} if kind == "surface" else {"clip": clip})))
+
+
 def test_an_upsampler_goes_on_from_fewer_points_and_is_saved_into_a_base(clip, tmp_path):
     base = PointStage(config(TINY, stage={"clip": clip}))
     base.save(base.model, tmp_path / "base")

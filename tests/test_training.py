@@ -246,6 +246,8 @@ def test_out_in_use_or_absent(shards, uninterrupted, tmp_path):
 def test_resume_refuses_another_run(shards, uninterrupted):
     with pytest.raises(ValueError, match=r"learning_rate 0\.01 but the recipe says 0\.02"):
         run(shards, uninterrupted, resume=True, learning_rate=0.02)
+    with pytest.raises(ValueError, match="is past step 8; resume with more steps"):
+        run(shards, uninterrupted, resume=True, steps=8)
     with pytest.raises(ValueError, match="other data"):
         run(shards.replace("{000..002}", "{000..001}"), uninterrupted, resume=True)
     wide = Tiny(config())
@@ -306,6 +308,13 @@ def test_bad_recipes_are_named(change, message, tmp_path):
     path.write_text(yaml.safe_dump({**RECIPE, **change}))
     with pytest.raises(ValueError, match=message):
         TrainConfig.from_file(path)
+
+
+def test_a_short_run_warms_up_in_a_tenth_of_its_steps():
+    rates = {steps: TrainConfig(steps=steps, batch_size=1, learning_rate=1.0) for steps in (1, 100, 10_000)}
+    assert rates[1].rate(0) == 1
+    assert rates[100].rate(4) == 0.5 and rates[100].rate(10) == 1
+    assert rates[10_000].rate(249) == 0.5 and rates[10_000].rate(500) == 1
 
 
 def test_recipe_files(shards, tmp_path):

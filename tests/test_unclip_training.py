@@ -82,6 +82,13 @@ def test_a_stage_resumes_and_saves_what_loads(embedded, tmp_path, kind):
     assert all(torch.equal(weight, theirs[name]) for name, weight in ours.items())
 
 
+@pytest.mark.parametrize("kind", STAGES)
+def test_an_unknown_key_of_a_network_is_named(kind):
+    stage, _, model = STAGES[kind]
+    with pytest.raises(ValueError, match="unknown key 'widht' under model:; known are"):
+        stage(config({**model, "widht": 64}))
+
+
 @pytest.mark.parametrize("kind", ["prior", "autoregressive"])
 def test_two_stages_make_one_model_that_draws(tmp_path, kind):
     stage, network, model = STAGES[kind]

@@ -35,7 +35,8 @@ class TrainConfig(BaseModel, title="recipe", extra="forbid", frozen=True, allow_
 
     `model` holds the arguments of the network and `stage` says how it is trained: the stage checks both.
     A step takes `batch_size` samples, `micro_batch` of them in a forward pass (0: as many as a process has).
-    The rate climbs linearly over `warmup` steps, then falls along a cosine to `floor * learning_rate`.
+    The rate climbs linearly over `warmup` steps (None: 500, but at most a tenth of all), then falls along a cosine
+    to `floor * learning_rate`.
     `optimizer` "muon" is Muon for the matrices of layers and AdamW for the rest, at the same rate.
     `max_gradient_norm` limits the norm of the gradient (0: no limit). `validation_samples` of the data are held out.
     What is due `*_every` so many steps is also due at the end (0: only then).
@@ -47,7 +48,7 @@ class TrainConfig(BaseModel, title="recipe", extra="forbid", frozen=True, allow_
     learning_rate: PositiveFloat
     data: str = ""
     micro_batch: NonNegativeInt = 0
-    warmup: NonNegativeInt = 500
+    warmup: NonNegativeInt | None = None
     floor: Annotated[float, Field(ge=0, le=1)] = 0.1
     optimizer: Literal["adamw", "muon"] = "adamw"
     weight_decay: NonNegativeFloat = 0.01
@@ -91,9 +92,10 @@ class TrainConfig(BaseModel, title="recipe", extra="forbid", frozen=True, allow_
 
     def rate(self, step: int) -> float:
         """The learning rate of step number `step`, counted from 0."""
-        if step < self.warmup:
-            return self.learning_rate * (step + 1) / self.warmup
-        progress = (step - self.warmup) / max(1, self.steps - self.warmup)
+        warmup = min(500, self.steps // 10) if self.warmup is None else self.warmup
+        if step < warmup:
+            return self.learning_rate * (step + 1) / warmup
+        progress = (step - warmup) / max(1, self.steps - warmup)
         cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
         return self.learning_rate * (self.floor + (1 - self.floor) * cosine)
 

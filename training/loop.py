@@ -309,6 +309,8 @@ class _Run:
                 f"{found[-1]} was trained on other data; resume with the same shards, or train in another folder, "
                 f"from {self.out / 'model'} on where the stage has start_from:"
             )
+        if facts["step"] > self.config.steps:
+            raise ValueError(f"{found[-1]} is past step {self.config.steps}; resume with more steps")
         checkpoint.load(found[-1], self._tensors())
         self.step = facts["step"]
 

@@ -12,7 +12,7 @@ from torch import nn
 from ...training import TrainConfig
 from ...training.adapters import merged
 from ...training.flops import training_flops
-from ...training.layout import check_layout, layout_of
+from ...training.layout import check_layout, layout_of, new_network
 from ..encoder import MAX_LOGIT_SCALE, ClipEncoder
 from ..model import ClipModel
 from ..preprocess import Preprocess
@@ -147,7 +147,7 @@ def _new(settings: ClipTraining, layout: dict[str, Any]) -> tuple[ClipEncoder, C
     tokenizer = named_tokenizer(settings.tokenizer or "toybox")
     if sigmoid := settings.loss == "sigmoid":
         layout = {"logit_bias": True, **layout}
-    encoder = ClipEncoder(**layout, vocab_size=tokenizer.vocab_size)
+    encoder = new_network(ClipEncoder, layout, vocab_size=tokenizer.vocab_size)
     if sigmoid:
         nn.init.constant_(encoder.logit_scale, math.log(10))  # where SigLIP starts
     return encoder, tokenizer

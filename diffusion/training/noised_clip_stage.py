@@ -14,7 +14,7 @@ from ...clip.training.pairs import caption_in
 from ...clip.training.tokenizers import named_tokenizer
 from ...training import TrainConfig
 from ...training.flops import training_flops
-from ...training.layout import check_layout, layout_of
+from ...training.layout import check_layout, layout_of, new_network
 from ...weights.load_saved import load_saved
 from ...weights.model_folder import extend_model_folder, find_model, load_part, read_index, write_model_folder
 from ..glide import GlideUNet
@@ -70,7 +70,7 @@ class NoisedClipStage:
             self.tokenizer = load_part(ClipTokenizer, place, torch.float32)
         else:
             self.tokenizer = named_tokenizer(settings.tokenizer or "toybox")
-            self.model = NoisedClip(**config.model, n_vocab=self.tokenizer.vocab_size)
+            self.model = new_network(NoisedClip, config.model, n_vocab=self.tokenizer.vocab_size)
         self.hybrid = HybridLoss(settings.schedule, self.model.config["n_timesteps"])
         if settings.base:
             self._check_base(settings.base)

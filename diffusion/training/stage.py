@@ -17,6 +17,7 @@ from ...toybox.sheet import contact_sheet
 from ...training import TrainConfig
 from ...training.adapters import add_adapters, merged
 from ...training.flops import training_flops
+from ...training.layout import new_network
 from ...weights.model_folder import extend_model_folder, find_model, write_model_folder
 from ..denoiser import clipped, from_epsilon, guided
 from ..glide import GlideUNet
@@ -164,7 +165,7 @@ class GlideStage:
         reading: dict[str, Any] = self.reader.layout()
         if self.settings.start_from:
             return started(self.settings.start_from, self.part, layout, reading)
-        return GlideUNet(**layout, **reading, super_res=self.part == "upsampler")
+        return new_network(GlideUNet, layout, **reading, super_res=self.part == "upsampler")
 
     def _reader(self) -> TextReader:
         settings = self.settings

@@ -19,7 +19,7 @@ from ...toybox import make_scene, render
 from ...toybox.sheet import contact_sheet
 from ...training import Shards, TrainConfig
 from ...training.flops import training_flops
-from ...training.layout import check_layout, layout_of
+from ...training.layout import check_layout, layout_of, new_network
 from ...weights.load_saved import load_saved
 from ...weights.model_folder import extend_model_folder, find_model, has_part, read_index, write_model_folder
 from ..drawing import draw_cloud
@@ -175,7 +175,7 @@ class PointStage:
         self, layout: dict[str, Any], trained: PointDiffusionTransformer | None
     ) -> PointDiffusionTransformer:
         if trained is None:
-            return self.network(**layout)
+            return new_network(self.network, layout)
         had = layout_of(trained)
         check_layout(self.settings.start_from, had, layout, FREE)
         model = self.network(**{**had, **layout})

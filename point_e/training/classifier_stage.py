@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field
 from ...clip.training.pairs import caption_in
 from ...training import TrainConfig
 from ...training.flops import training_flops
+from ...training.layout import new_network
 from ..classifier import PointNetClassifier
 from ..points import in_unit_ball
 from .clouds import random_rows, read_cloud
@@ -44,8 +45,8 @@ class ClassifierStage:
     def __init__(self, config: TrainConfig):
         self.settings = settings = ClassifierTraining.model_validate(config.stage)
         torch.manual_seed(config.seed)
-        self.model = PointNetClassifier(
-            **config.model, num_class=len(settings.classes), classes=settings.classes
+        self.model = new_network(
+            PointNetClassifier, config.model, num_class=len(settings.classes), classes=settings.classes
         )
         self.flops_per_sample = training_flops(lambda: self.model.eval()(torch.rand(1, 3, settings.points)))
 

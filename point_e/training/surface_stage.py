@@ -12,6 +12,7 @@ from pydantic import BaseModel, NonNegativeInt, PositiveInt
 
 from ...training import TrainConfig
 from ...training.flops import training_flops
+from ...training.layout import new_network
 from ...weights.model_folder import extend_model_folder, find_model, write_model_folder
 from ..surface import SurfaceModel
 from .base_stage import PIPELINE, TASK
@@ -47,7 +48,7 @@ class SurfaceStage:
         if settings.base:
             find_model(settings.base, TASK)
         torch.manual_seed(config.seed)
-        self.model = SurfaceModel(**config.model)
+        self.model = new_network(SurfaceModel, config.model)
         self.points = settings.points or self.model.config.n_ctx
         self.flops_per_sample = training_flops(self._forward)
 

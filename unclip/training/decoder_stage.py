@@ -22,7 +22,7 @@ from ...toybox import make_scene, render
 from ...toybox.sheet import contact_sheet
 from ...training import Shards, TrainConfig
 from ...training.flops import training_flops
-from ...training.layout import check_layout, layout_of
+from ...training.layout import check_layout, layout_of, new_network
 from ...weights.load_saved import load_saved
 from ...weights.model_folder import has_part, read_index
 from ..decoder import UnCLIPDecoder
@@ -143,7 +143,7 @@ class DecoderStage:
     def _network(self, layout: dict[str, Any]) -> UnCLIPDecoder:
         start = self.settings.start_from
         if not start:
-            network = UnCLIPDecoder(**layout, **self.clip.layout(layout.get("text_ctx", 77)))
+            network = new_network(UnCLIPDecoder, layout, **self.clip.layout(layout.get("text_ctx", 77)))
             return begun_with(network, self.settings.glide) if self.settings.glide else network
         check_base(start, self.clip)
         trained = load_saved(UnCLIPDecoder, part_folder(str(find_unclip(start)), "decoder"), torch.float32)

@@ -12,7 +12,7 @@ from torch import nn
 from ...clip.encoder import ClipEncoder
 from ...diffusion.training.clip_conditions import ClipConditions
 from ...diffusion.training.start import part_folder
-from ...training.layout import check_layout, layout_of
+from ...training.layout import check_layout, layout_of, new_network
 from ...weights.load_saved import load_saved
 from ...weights.model_folder import extend_model_folder, find_model, read_index, write_model_folder
 from ...weights.table import unclip_task
@@ -54,7 +54,7 @@ def start_prior(kind: Any, start: str | None, layout: Mapping[str, Any], clip: C
     Raises what `find_unclip` raises, and ValueError for another kind of prior or another layout.
     """
     if not start:
-        return kind(**layout, **clip.layout(layout.get("text_ctx", 77)))
+        return new_network(kind, layout, **clip.layout(layout.get("text_ctx", 77)))
     check_base(start, clip)
     folder = find_unclip(start)
     place = part_folder(str(folder), "prior")

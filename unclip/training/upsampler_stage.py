@@ -20,6 +20,7 @@ from ...toybox import make_scene, render
 from ...toybox.sheet import contact_sheet
 from ...training import TrainConfig
 from ...training.flops import training_flops
+from ...training.layout import new_network
 from ..large_upsampler import LargeUpsampler
 from .degradation import shuffled_degradation
 from .saving import check_base, save_part
@@ -57,7 +58,7 @@ class LargeUpsamplerStage:
         self.settings = settings = LargeUpsamplerTraining.model_validate(config.stage)
         check_base(settings.base)
         torch.manual_seed(config.seed)
-        self.model = LargeUpsampler(**config.model)
+        self.model = new_network(LargeUpsampler, config.model)
         self.side = self.model.config["image_size"]
         factor = max(FACTOR, self.model.factor)
         if settings.crop > self.side or settings.crop % factor or self.side % factor:
