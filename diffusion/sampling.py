@@ -23,8 +23,10 @@ def seeded_generators(seed: int, count: int) -> list[torch.Generator]:
 def normal_draws(
     generators: Sequence[torch.Generator], shape: Sequence[int], device: torch.device | str = "cpu"
 ) -> Draw:
-    """A source of noise: each call gives normal float32 [N, *shape], row i from the i-th generator."""
-    return lambda: torch.stack([torch.randn(*shape, generator=g) for g in generators]).to(device)
+    """A source of noise: each call gives normal float32 [N, *shape], row i from the i-th generator, where that is."""
+    return lambda: torch.stack([torch.randn(*shape, generator=g, device=g.device) for g in generators]).to(
+        device
+    )
 
 
 def steps_taken(steps: int, strength: float) -> int:

@@ -10,21 +10,20 @@ def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool = False, mask: Tensor |
     """Scaled dot-product attention of [N, heads, length, channels].
 
     causal: no position sees a later one; mask: to be broadcast, bool, True where a query (row) sees a key (column), or
-    float32, added to their product.
+    numbers added to their product, in the format of the others, which is the only one that CUDA's kernels take.
 
     In training on a CPU through plain products, whose backward is several times faster than the fused one's.
     """
+    if mask is not None and mask.dtype != torch.bool:
+        mask = mask.to(q.dtype)
     if not (torch.is_grad_enabled() and q.device.type == "cpu"):
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
     weights = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
     if causal:
         mask = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device).tril()
     if mask is not None:
-        weights = (
-            weights.masked_fill(~mask, float("-inf"))
-            if mask.dtype == torch.bool
-            else weights + mask.to(weights.dtype)
-        )
+        told = mask.dtype == torch.bool
+        weights = weights.masked_fill(~mask, float("-inf")) if told else weights + mask
     return torch.softmax(weights, dim=-1) @ v
 
 

@@ -54,7 +54,7 @@ class GlidePipeline(GlideStages):
         preset: "default", or "original", which samples as the original code does; None: as the model's settings say.
         num_inference_steps, guidance_scale: of the base network. Guidance of 1 is none, of 0 means without the words.
         clip_guidance_scale: how much to lean on the model's noised_clip besides or, if given, on `clip`.
-        seed: picture i draws from its own generator, seeded with seed + i; or give `generator`, one CPU generator
+        seed: picture i draws from its own generator, seeded with seed + i; or give `generator`, one torch.Generator
         for all or a list with one each. None of both: seeded from torch's global generator.
         output_type: "pil"; "np": float32 [N, H, W, 3] in [0, 1]; "pt": float32 [N, 3, H, W] in [0, 1].
         callback_on_step_end: called after each step of a batch as (pipeline, step, timestep, {"latents": x, "x0": what

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from goldens.formula import formula_state_dict
 from maquette.diffusion import from_epsilon, heun, multistep, normal_draws, seeded_generators
 from maquette.diffusion.schedules import betas
@@ -20,6 +21,7 @@ from maquette.point_e.sampling import (
     nothing,
     sample_points,
 )
+from torch.overrides import TorchFunctionMode
 
 
 def network(golden, cls, name):
@@ -130,6 +132,30 @@ def test_fewer_points_count_as_those_for_which_they_stand(golden):
     once, guided, few, few_guided = told[0], told[1], told[-2], told[-1]
     assert once is None and guided.tolist() == [1.0]
     assert few.tolist() == few_guided.tolist() == [1.0, 1.0] + [net.config.n_ctx / 16] * 16
+
+
+class Attended(TorchFunctionMode):
+    """Keeps the formats of the queries and masks of every attention."""
+
+    def __init__(self):
+        super().__init__()
+        self.formats = []
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function is F.scaled_dot_product_attention:
+            mask = kwargs["attn_mask"]
+            self.formats.append((args[0].dtype, None if mask is None else mask.dtype))
+        return function(*args, **(kwargs or {}))
+
+
+def test_counts_are_added_in_the_format_of_the_queries(golden):
+    """CUDA's attention takes no others, and a CPU's takes any."""
+    net = network(golden, PointDiffusionTransformer, "base_vector").to(torch.bfloat16)
+    draw = normal_draws(seeded_generators(0, 1), (6, 16))
+    vector = F.normalize(torch.randn(1, net.config.clip_width), dim=1).to(torch.bfloat16)
+    with Attended() as attended:
+        sample_points(net, replace(BASE, steps=1, churn=0.0), draw, embedding=vector)
+    assert set(attended.formats) == {(torch.bfloat16, torch.bfloat16)}
 
 
 @torch.inference_mode()

@@ -39,7 +39,7 @@ class Judge(PictureJudge):
 
         Raises ValueError for pictures of another shape or type than `Pictures`.
         """
-        features = self.trunk(to_pixels(images)).mean((2, 3))
+        features = self.trunk(to_pixels(images).to(self.thing.weight.device)).mean((2, 3))
         return self.thing(features), self.colour(features)
 
     @torch.no_grad()

@@ -72,7 +72,8 @@ class PairJudge(PictureJudge):
 
         Raises ValueError for pictures of another shape or type than `Pictures`.
         """
-        features = self.deeper(self.trunk(to_pixels(images))).flatten(2).transpose(1, 2) + self.places
+        pixels = to_pixels(images).to(self.places.device)
+        features = self.deeper(self.trunk(pixels)).flatten(2).transpose(1, 2) + self.places
         vectors = self.norm(self.look(self.queries.expand(len(features), -1, -1), features))
         return Reading(self.thing(vectors).squeeze(2), self.colour(vectors), vectors)
 

@@ -87,7 +87,7 @@ class AutoregressivePrior(ModelMixin, ConfigMixin):
         components = (embeddings - self.mean) @ self.axes.T
         self.lowest.copy_(components.amin(0))
         self.highest.copy_(components.amax(0))
-        shares = torch.linspace(0, 1, self.config.similarities + 1)[1:-1]
+        shares = torch.linspace(0, 1, self.config.similarities + 1, device=embeddings.device)[1:-1]
         self.edges.copy_(F.cosine_similarity(embeddings, text_embeddings).quantile(shares))
 
     def quantise(self, embedding: Tensor) -> Tensor:
@@ -139,13 +139,16 @@ class AutoregressivePrior(ModelMixin, ConfigMixin):
         guidance_scale: float = 1.0,
         wordless: dict[str, Tensor] | None = None,
     ) -> Tensor:
-        """Image embeddings [N, clip_dim] of texts, each drawn from its own generator (on the CPU).
+        """Image embeddings [N, clip_dim] of texts, each drawn from its own generator.
 
         text_embedding, text_states, mask: as for `forward`. guidance_scale: how far logits lean away from those of
         `wordless`, the same arguments of as many empty texts, which only a scale other than 1 needs.
         """
         n, half, device = len(generators), self.config.similarities // 2, text_embedding.device
-        drawn = [int(torch.randint(half, self.config.similarities, (), generator=g)) for g in generators]
+        drawn = [
+            int(torch.randint(half, self.config.similarities, (), generator=g, device=g.device))
+            for g in generators
+        ]
         similarity = torch.tensor(drawn, device=device)
         given, guides = {"text_embedding": text_embedding, "text_states": text_states, "mask": mask}, False
         if guidance_scale != 1:
@@ -212,6 +215,7 @@ class AutoregressivePrior(ModelMixin, ConfigMixin):
 
 def _drawn(logits: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
     """One of each row of logits [N, buckets] by its own generator, int64 [N]."""
-    chance = torch.tensor([torch.rand((), generator=g, dtype=torch.float64) for g in generators])
-    below = torch.softmax(logits.double(), dim=-1).cumsum(-1) <= chance.to(logits.device)[:, None]
-    return below.sum(-1).clamp_max(logits.shape[-1] - 1)
+    chance = [float(torch.rand((), generator=g, device=g.device, dtype=torch.float64)) for g in generators]
+    # On the CPU: Apple's GPUs have no float64.
+    below = torch.softmax(logits.cpu().double(), dim=-1).cumsum(-1) <= torch.tensor(chance)[:, None]
+    return below.sum(-1).clamp_max(logits.shape[-1] - 1).to(logits.device)
