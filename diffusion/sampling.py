@@ -24,9 +24,11 @@ def normal_draws(
     generators: Sequence[torch.Generator], shape: Sequence[int], device: torch.device | str = "cpu"
 ) -> Draw:
     """A source of noise: each call gives normal float32 [N, *shape], row i from the i-th generator, where that is."""
-    return lambda: torch.stack([torch.randn(*shape, generator=g, device=g.device) for g in generators]).to(
-        device
-    )
+
+    def draw() -> Tensor:
+        return torch.stack([torch.randn(*shape, generator=g, device=g.device) for g in generators]).to(device)
+
+    return draw
 
 
 def steps_taken(steps: int, strength: float) -> int:

@@ -145,10 +145,8 @@ class AutoregressivePrior(ModelMixin, ConfigMixin):
         `wordless`, the same arguments of as many empty texts, which only a scale other than 1 needs.
         """
         n, half, device = len(generators), self.config.similarities // 2, text_embedding.device
-        drawn = [
-            int(torch.randint(half, self.config.similarities, (), generator=g, device=g.device))
-            for g in generators
-        ]
+        most = self.config.similarities
+        drawn = [int(torch.randint(half, most, (), generator=g, device=g.device)) for g in generators]
         similarity = torch.tensor(drawn, device=device)
         given, guides = {"text_embedding": text_embedding, "text_states": text_states, "mask": mask}, False
         if guidance_scale != 1:
@@ -215,7 +213,7 @@ class AutoregressivePrior(ModelMixin, ConfigMixin):
 
 def _drawn(logits: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
     """One of each row of logits [N, buckets] by its own generator, int64 [N]."""
-    chance = [float(torch.rand((), generator=g, device=g.device, dtype=torch.float64)) for g in generators]
     # On the CPU: Apple's GPUs have no float64.
-    below = torch.softmax(logits.cpu().double(), dim=-1).cumsum(-1) <= torch.tensor(chance)[:, None]
+    drawn = [torch.rand((), generator=g, device=g.device, dtype=torch.float64).cpu() for g in generators]
+    below = torch.softmax(logits.cpu().double(), dim=-1).cumsum(-1) <= torch.stack(drawn)[:, None]
     return below.sum(-1).clamp_max(logits.shape[-1] - 1).to(logits.device)
