@@ -25,7 +25,11 @@ def convert(
     ],
     vocabulary: Annotated[
         tuple[Path, Path] | None,
-        typer.Option(help="GPT-2's encoder.json and vocab.bpe.", show_default="what is here, or downloaded"),
+        typer.Option(
+            help="GPT-2's, two files.",
+            metavar="ENCODER.JSON VOCAB.BPE",
+            show_default="what is here, or downloaded",
+        ),
     ] = None,
 ) -> None:
     """Make a model folder of original checkpoints of GLIDE, Karlo or Point-E, and print where it is."""

@@ -317,7 +317,7 @@ def _hint_at_background(pipe: PointEPipeline, photo: Image) -> None:
 
 
 def _named_by_seed(target: Path, seed: str) -> Path:
-    """Where one of several shapes lies. A mesh's name ends in -mesh."""
-    stem = target.stem.removesuffix("-mesh")
-    end = target.stem[len(stem) :]
-    return target.with_name(f"{stem}-seed{seed}{end}{target.suffix}")
+    """Where one of several shapes lies. What ends in mesh goes on doing so."""
+    *before, last = target.stem.split("-")
+    words = [*before, f"seed{seed}", last] if last == "mesh" else [target.stem, f"seed{seed}"]
+    return target.with_name("-".join(words) + target.suffix)

@@ -24,7 +24,7 @@ TURN_VIEWS, TURN_TIME = 24, 100  # pictures of a turn, and milliseconds of each
 
 
 def needs_mesh(path: str | os.PathLike) -> bool:
-    """Whether `save_shape` must have a mesh to write `path`: a .glb, .obj or .stl, or a -mesh.ply.
+    """Whether `save_shape` must have a mesh to write `path`: a .glb, .obj or .stl, mesh.ply or a -mesh.ply.
 
     A .html, .gif or .png shows the mesh beside the cloud where there is one. Raises ValueError for a suffix that is
     none of SUFFIXES.
@@ -33,13 +33,13 @@ def needs_mesh(path: str | os.PathLike) -> bool:
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise ValueError(f"{path} does not end like a shape; expected one of {', '.join(SUFFIXES)}")
-    return suffix in MESHES or (suffix == ".ply" and path.stem.endswith("-mesh"))
+    return suffix in MESHES or (suffix == ".ply" and path.stem.split("-")[-1] == "mesh")
 
 
 def save_shape(path: str | os.PathLike, cloud: PointCloud, mesh: trimesh.Trimesh | None = None) -> Path:
     """Write a cloud, or its mesh, as the file's name says, whole or not at all. Returns the path.
 
-    .ply and .npz: the cloud. .glb, .obj, .stl and -mesh.ply: the mesh, with colours in all but .stl, which has none.
+    .ply and .npz: the cloud. .glb, .obj, .stl, mesh.ply and -mesh.ply: the mesh, with colours in all but .stl.
     .html: a page to turn both around on. .gif: a turntable. .png: a sheet of views.
     Raises ValueError for an unknown suffix, or for one that needs a mesh where there is none.
     """

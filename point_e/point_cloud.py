@@ -155,7 +155,7 @@ def _read_ply(path: Path) -> tuple[np.ndarray, np.ndarray]:
         if sum(counts.values()) > (size := path.stat().st_size):
             raise ValueError(f"it is cut off: it should hold {points} points, but has {size} bytes")
         if counts.get("face"):
-            raise ValueError("it holds a mesh; give a cloud")
+            raise ValueError("it holds a mesh; give a cloud, such as `maquette clouds` samples of meshes")
         if not points:
             raise ValueError("it has no points")
         properties = re.findall(rb"^property\s+\w+\s+(\w+)", head, re.M)

@@ -51,6 +51,7 @@ def test_names(tmp_path, cloud, mesh):
     assert [needs_mesh(f"a{end}") for end in (".ply", ".npz", "-mesh.ply", ".GLB", ".obj", ".stl", ".html")] == [
         False, False, True, True, True, True, False,
     ]  # fmt: skip
+    assert needs_mesh("mesh.ply") and not needs_mesh("mesh-like.ply")
     with pytest.raises(ValueError, match="does not end like a shape"):
         save_shape(tmp_path / "a.fbx", cloud, mesh)
     with pytest.raises(ValueError, match="no mesh to write"):

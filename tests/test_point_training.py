@@ -207,7 +207,9 @@ def test_a_clip_without_a_fitting_grid_is_refused(tmp_path, clip):
 
 def test_a_classifier_learns_from_captions_and_is_saved_with_its_classes(tmp_path):
     (path,) = write_shards("train", 12, tmp_path / "singles", workers=1, clouds=True, things=1)
-    recipe = config({"width_mult": 0.125}, stage={"classes": THINGS, "points": 512})
+    recipe = config({"width_mult": 0.125}, stage={"classes": THINGS, "points": 512}, precision="float32")
+    with pytest.raises(ValueError, match="add precision: float32"):
+        ClassifierStage(recipe.model_copy(update={"precision": "auto"}))
     folder = fit(ClassifierStage(recipe), recipe, str(path), tmp_path / "run")
     net = load_saved(PointNetClassifier, folder, torch.float32)
     assert tuple(net.config["classes"]) == THINGS

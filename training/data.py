@@ -74,4 +74,5 @@ def _prepared(
         return prepare(shards[number])
     except Exception as error:
         sample = shards.samples[number]
-        raise BrokenSample(f"sample {sample.key} of {sample.shard} cannot be read: {error!r}") from error
+        why = str(error) if isinstance(error, ValueError) else repr(error)
+        raise BrokenSample(f"sample {sample.key} of {sample.shard} cannot be read: {why}") from error

@@ -49,7 +49,8 @@ class Shards:
         if missing := next((path for path in self.paths if not os.path.isfile(path)), None):
             if os.path.isdir(missing):
                 raise FileNotFoundError(
-                    f"{missing} is a folder; give the shards in it, such as {missing}/shard-{{00000..00009}}.tar"
+                    f"{missing} is a folder; give the shards in it, such as shard-{{00000..00009}}.tar, or make one "
+                    "of its pictures and captions, KEY.png and KEY.txt: tar -cf pictures.tar -C FOLDER ."
                 )
             raise FileNotFoundError(f"the shard {missing} does not exist")
         self.samples = [sample for path in self.paths for sample in _scan(path)]
@@ -124,7 +125,7 @@ def _count(pattern: str) -> int:
 
 def _scan(path: str) -> list[Sample]:
     samples: dict[str, Sample] = {}
-    name = "the first member"
+    name = None
     try:
         with open(path, "rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
             for member in tar:
@@ -140,6 +141,10 @@ def _scan(path: str) -> list[Sample]:
             if file.read(512) != bytes(512):
                 raise tarfile.ReadError("the archive ends too early")
     except (tarfile.TarError, EOFError) as error:
+        if name is None:
+            raise ValueError(
+                f"{path} is damaged or no tar archive: {error}; shards are plain tars of files KEY.EXTENSION"
+            ) from error
         raise ValueError(f"the shard {path} is damaged at {name}: {error}; write it again") from error
     if not samples:
         raise ValueError(f"the shard {path} holds no samples (files named KEY.EXTENSION)")

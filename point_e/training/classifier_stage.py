@@ -44,6 +44,10 @@ class ClassifierStage:
 
     def __init__(self, config: TrainConfig):
         self.settings = settings = ClassifierTraining.model_validate(config.stage)
+        if config.precision != "float32":
+            raise ValueError(
+                "this network measures distances, for which 16 bits are few; add precision: float32"
+            )
         torch.manual_seed(config.seed)
         self.model = new_network(
             PointNetClassifier, config.model, num_class=len(settings.classes), classes=settings.classes
