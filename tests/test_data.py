@@ -95,6 +95,9 @@ def test_damaged_shards_are_named(pattern, tmp_path):
         path.write_bytes(damaged)
         with pytest.raises(ValueError, match=r"s-1\.tar is damaged"):
             Shards(pattern)
+    path.write_text("filepath,title\ncat.png,a cat\n")
+    with pytest.raises(ValueError, match=r"s-1\.tar is damaged or no tar archive: .*; shards are plain tars"):
+        Shards(pattern)
     with tarfile.open(path, "w") as tar:
         for _ in range(2):
             add_sample(tar, "key", {"txt": b"a ball"})
