@@ -14,8 +14,6 @@ def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool = False, mask: Tensor |
 
     In training on a CPU through plain products, whose backward is several times faster than the fused one's.
     """
-    if mask is not None and mask.dtype != torch.bool:
-        mask = mask.to(q.dtype)
     if not (torch.is_grad_enabled() and q.device.type == "cpu"):
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
     weights = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)

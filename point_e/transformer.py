@@ -187,7 +187,7 @@ class PointDiffusionTransformer(ModelMixin, ConfigMixin):
         """
         if counts is None:
             return None
-        return F.pad(counts.log(), (0, h.shape[1] - len(counts)))[None, None, None].to(h.device)
+        return F.pad(counts.log(), (0, h.shape[1] - len(counts)))[None, None, None].to(h)
 
     def _read_out(self, h: Tensor) -> Tensor:
         """The last norm and product, in float32: at high noise an error in epsilon is magnified in x_0."""
