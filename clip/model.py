@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
@@ -19,7 +18,7 @@ from ..weights.model_folder import write_model_folder
 from ..weights.write_whole import write_whole
 from .load_clip import load_clip
 from .open_clip_config import CONFIG
-from .preprocess import Preprocess, open_upright
+from .preprocess import Picture, Preprocess, pictures_of
 
 if TYPE_CHECKING:
     from .encoder import ClipEncoder
@@ -139,21 +138,19 @@ class ClipModel:
     @torch.no_grad()
     def embed_images(
         self,
-        pictures: Iterable[Image.Image | str | os.PathLike] | Image.Image | str | os.PathLike,
+        pictures: Picture | Iterable[Picture],
         batch_size: int = 32,
         progress: bool = False,
     ) -> Tensor:
         """Vectors, float32 [N, dim] on the CPU, of PIL pictures or the paths of some, in their order; N is 1 for one.
 
-        Raises what `open_upright` raises, naming the file.
+        Raises what `picture_of` raises.
         """
-        if isinstance(pictures, (Image.Image, str, os.PathLike)):
-            pictures = [pictures]
-        total = len(pictures) if isinstance(pictures, Sequence) else None
+        total = len(pictures) if isinstance(pictures, Sequence) and not isinstance(pictures, str) else None
         vectors = []
         with tqdm(total=total, unit="picture", disable=not progress, leave=False) as bar:
-            for some in _batches(pictures, batch_size):
-                pixels = torch.stack([self.preprocess(_opened(picture)) for picture in some])
+            for some in _batches(pictures_of(pictures), batch_size):
+                pixels = torch.stack([self.preprocess(picture) for picture in some])
                 vector = self.encoder.encode_image(pixels.to(self.encoder.device), with_grid=False).vector
                 vectors.append(F.normalize(vector, dim=-1).cpu())
                 bar.update(len(some))
@@ -179,10 +176,6 @@ class ClipModel:
             vector = self.encoder.encode_text(part, with_states=False).vector
             vectors[some] = F.normalize(vector, dim=-1).cpu()
         return vectors
-
-
-def _opened(picture: Image.Image | str | os.PathLike) -> Image.Image:
-    return picture if isinstance(picture, Image.Image) else open_upright(picture)
 
 
 def _batches(pictures: Iterable, size: int) -> Iterator[list]:

@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+Picture = Image.Image | str | os.PathLike  # a picture, or the path of one
 
 # Of red, green and blue in [0, 1].
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -66,15 +68,14 @@ class Preprocess:
             config.get("resize_mode") or "shortest",
         )
 
-    def __call__(self, picture: Image.Image) -> "Tensor":
-        """The pixels of a picture of any mode, not turned as its EXIF says: `open_picture` does that.
+    def __call__(self, picture: Picture) -> "Tensor":
+        """The pixels of a picture of any mode; a PIL picture is not turned as its EXIF says, that of a path is.
 
-        Raises ValueError if it is no PIL picture or has no pixels.
+        Raises ValueError if it has no pixels, and what `picture_of` raises.
         """
         from torchvision.transforms.functional import normalize, to_tensor
 
-        if not isinstance(picture, Image.Image):
-            raise ValueError(f"expected a PIL picture, got {type(picture).__name__}; see open_picture")
+        picture = picture_of(picture)
         if not picture.width * picture.height:
             raise ValueError(f"the picture has no pixels, its size is {picture.width} × {picture.height}")
         return normalize(to_tensor(self.fit(picture)), list(self.mean), list(self.std), inplace=True)
@@ -101,6 +102,24 @@ class Preprocess:
         # Where the picture is smaller than the crop, the crop adds black.
         cropped = CenterCrop(self.size)(Resize(shape, InterpolationMode(self.interpolation))(picture))
         return cropped.convert("RGB")
+
+
+def picture_of(picture: Picture) -> Image.Image:
+    """A PIL picture as it is, or that of a path. Raises TypeError for anything else, and what `open_upright` raises."""
+    if isinstance(picture, (str, os.PathLike)):
+        return open_upright(picture)
+    if not isinstance(picture, Image.Image):
+        raise TypeError(
+            f"expected a PIL picture or a path, got {type(picture).__name__}; PIL.Image.fromarray makes one of an array"
+        )
+    return picture
+
+
+def pictures_of(pictures: Picture | Iterable[Picture]) -> Iterator[Image.Image]:
+    """One picture or several, each as `picture_of` takes it, opened one after the other."""
+    if isinstance(pictures, Iterable) and not isinstance(pictures, str):
+        return map(picture_of, pictures)
+    return iter([picture_of(pictures)])
 
 
 def open_picture(source: str | os.PathLike | bytes | IO[bytes]) -> Image.Image:

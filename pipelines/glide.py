@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-from PIL.Image import Image
 from torch import Tensor
 
 from ..clip.model import ClipModel
-from ..clip.preprocess import Preprocess
+from ..clip.preprocess import Picture, Preprocess
 from ..diffusion.clip_gradient import clip_gradient, noised_clip_gradient
 from ..diffusion.denoiser import Denoiser, clip_guided, clipped, x0_guided
 from ..diffusion.sampling import steps_taken
@@ -32,7 +31,7 @@ class GlidePipeline(GlideStages):
         self,
         prompt: str | Sequence[str],
         *,
-        image: Image | None = None,
+        image: Picture | None = None,
         strength: float | None = None,
         size: int | None = None,
         preset: str | None = None,
@@ -49,7 +48,8 @@ class GlidePipeline(GlideStages):
     ) -> PictureOutput:
         """Pictures of a prompt, or of each of several, prompt after prompt, as `.images`; what made each: `.settings`.
 
-        image, strength: a picture to begin with, its middle square, and how much of it is drawn anew, up to 1: all.
+        image, strength: a picture to begin with, PIL or a path, of which the middle square is seen, and how much of it
+        is drawn anew, up to 1: all.
         size: pixels of a side, a multiple of 4; what is larger than the upsampler's own is drawn in tiles.
         preset: "default", or "original", which samples as the original code does; None: as the model's settings say.
         num_inference_steps, guidance_scale: of the base network. Guidance of 1 is none, of 0 means without the words.

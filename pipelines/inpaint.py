@@ -13,6 +13,7 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
+from ..clip.preprocess import Picture
 from .base import Callback, OnStageStep, PictureOutput, Request, as_pictures, check_picture_type
 from .glide_stages import GlideStages
 from .photo_regions import Square, cut_square, mask_photo, paste
@@ -31,8 +32,8 @@ class GlideInpaintPipeline(GlideStages):
     def __call__(
         self,
         prompt: str | Sequence[str],
-        image: Image.Image,
-        mask: Image.Image | None = None,
+        image: Picture,
+        mask: Picture | None = None,
         *,
         box: Sequence[int] | None = None,
         expand: int | Sequence[int] = 0,
@@ -48,7 +49,7 @@ class GlideInpaintPipeline(GlideStages):
     ) -> PictureOutput:
         """A photo with its hole painted as a prompt, or each of several, says: `.images`; what made each: `.settings`.
 
-        image: a photo of at least 64 px a side, of any mode. mask: a picture of the same proportions, as in diffusers:
+        image: a photo of at least 64 px a side, of any mode, PIL or a path. mask: the same, of the same proportions:
         white where to paint, black where the photo stays, grey where both are mixed; up to 8 of 255 away from black or
         white count as these. box: (x, y, width, height) in the photo's pixels in place of a mask. Without both, the
         photo's transparent pixels are painted. expand: pixels to add and paint on the left, top, right and bottom, or

@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from PIL.Image import Image
 from torch import Tensor
 
+from ..clip.preprocess import Picture
 from ..unclip.latents import in_dimensions, principal_axes, slerp, towards
 from .base import PictureOutput
 from .request import PromptWarning, check_frames, check_numbers, check_share, check_texts
@@ -21,8 +21,8 @@ STRENGTH = 0.4
 
 def blend(
     pipe: UnCLIPVariationPipeline,
-    first: Image,
-    last: Image,
+    first: Picture,
+    last: Picture,
     frames: int = 8,
     *,
     num_inference_steps: int | None = None,
@@ -46,7 +46,7 @@ def blend(
 
 def edit(
     pipe: UnCLIPVariationPipeline,
-    image: Image,
+    image: Picture,
     before: str,
     after: str,
     strength: float = STRENGTH,
@@ -76,7 +76,7 @@ def edit(
 
 def reconstructions(
     pipe: UnCLIPVariationPipeline,
-    image: Image,
+    image: Picture,
     embeddings: Tensor,
     dimensions: Sequence[int],
     *,

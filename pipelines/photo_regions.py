@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageChops
 
-from ..clip.preprocess import to_8_bits, to_rgb, upright
+from ..clip.preprocess import Picture, picture_of, to_8_bits, to_rgb, upright
 
 SMALLEST = 64
 # A mask stored as a JPEG is nowhere quite black or white.
@@ -44,8 +44,8 @@ class Square:
 
 
 def mask_photo(
-    image: Image.Image,
-    mask: Image.Image | None = None,
+    image: Picture,
+    mask: Picture | None = None,
     box: Sequence[int] | None = None,
     expand: int | Sequence[int] = 0,
 ) -> MaskedPhoto:
@@ -56,9 +56,7 @@ def mask_photo(
     neither the photo's transparent pixels are painted. expand: how many pixels to add and paint on the left, top,
     right and bottom, or one number for all four. Raises ValueError or TypeError.
     """
-    if not isinstance(image, Image.Image):
-        raise TypeError(f"the photo must be a PIL picture, not {type(image).__name__}")
-    image = upright(image)
+    image = upright(picture_of(image))
     if min(image.size) < SMALLEST:
         raise ValueError(f"the photo has {_size(image)} pixels; each side must have at least {SMALLEST}")
     if mask is not None and box is not None:
@@ -66,7 +64,7 @@ def mask_photo(
     left, top, right, bottom = _margins(expand, image)
     picture, known = to_rgb(image), Image.new("L", image.size, 255)
     if mask is not None:
-        known = _outside_mask(mask, image)
+        known = _outside_mask(picture_of(mask), image)
     elif box is not None:
         known.paste(0, _corners(box, image))
     elif image.has_transparency_data:
@@ -132,8 +130,6 @@ def paste(photo: MaskedPhoto, square: Square, painted: Image.Image) -> Image.Ima
 
 
 def _outside_mask(mask: Image.Image, image: Image.Image) -> Image.Image:
-    if not isinstance(mask, Image.Image):
-        raise TypeError(f"the mask must be a PIL picture, not {type(mask).__name__}")
     mask = to_rgb(upright(mask)).convert("L")
     # A smaller copy of the photo is rounded to whole pixels.
     if abs(mask.width * image.height - mask.height * image.width) > max(image.size):

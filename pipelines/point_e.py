@@ -17,7 +17,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from ..clip.encoder import ClipEncoder
-from ..clip.preprocess import Preprocess
+from ..clip.preprocess import Picture, Preprocess, pictures_of
 from ..clip.tokenizer import ClipTokenizer
 from ..diffusion.sampling import normal_draws
 from ..point_e.mesh import check_triangles, make_mesh
@@ -129,7 +129,7 @@ class PointEPipeline(Pipeline):
         self,
         prompt: str | Sequence[str] | None = None,
         *,
-        image: Image | Sequence[Image] | None = None,
+        image: Picture | Sequence[Picture] | None = None,
         points: int | None = None,
         mesh: bool = False,
         grid_size: int = 128,
@@ -146,8 +146,8 @@ class PointEPipeline(Pipeline):
     ) -> ShapeOutput:
         """Clouds of a prompt, or a picture, or of each of several, one after the other, as `.clouds`.
 
-        image: PIL, one or several, in place of a prompt; their middle squares are seen. Of an unconditional base
-        neither is given. points: how many the base makes, in place of as many as it was trained for: of few each
+        image: PIL or a path, one or several, in place of a prompt; their middle squares are seen. Of an unconditional
+        base neither is given. points: how many the base makes, in place of as many as it was trained for: of few each
         stands for several, of many for a part.
         mesh: whether to make a mesh of each, `.meshes`. grid_size, smooth, triangles: of `make_mesh`.
         preset: "default", or "original": as the published notebooks do; None: as the model's settings say.
@@ -157,7 +157,7 @@ class PointEPipeline(Pipeline):
         "base" or "upsampler". callback_on_batch_end: called with each batch when it is done.
         Raises ValueError or TypeError before any sampling; warns with PromptWarning of a prompt that is cut off.
         """
-        pictures = [] if image is None else [image] if isinstance(image, Image) else list(image)
+        pictures = [] if image is None else list(pictures_of(image))
         self._check_call(prompt, pictures, mesh)
         if triangles is not None:
             check_triangles(triangles)
@@ -202,8 +202,6 @@ class PointEPipeline(Pipeline):
 
     def _check_call(self, prompt: Any, pictures: list[Any], mesh: bool) -> None:
         """Raises ValueError for what this model cannot make anything of."""
-        if others := [type(picture).__name__ for picture in pictures if not isinstance(picture, Image)]:
-            raise ValueError(f"expected PIL pictures, got {others[0]}; see maquette.clip.open_picture")
         if prompt is not None and pictures:
             raise ValueError("there are both a prompt and a picture; give one of them")
         if self.conditioning == "none" and (prompt is not None or pictures):

@@ -6,11 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
-from PIL.Image import Image
 from torch import Tensor
 
 from ..clip.encoder import ClipEncoder
-from ..clip.preprocess import Preprocess
+from ..clip.preprocess import Picture, Preprocess, pictures_of
 from ..clip.tokenizer import ClipTokenizer
 from ..diffusion.glide import GlideUNet
 from ..unclip.decoder import UnCLIPDecoder
@@ -61,7 +60,7 @@ class UnCLIPVariationPipeline(UnCLIPStages):
     @torch.no_grad()
     def __call__(
         self,
-        image: Image | Sequence[Image] | Tensor,
+        image: Picture | Sequence[Picture] | Tensor,
         *,
         noise: Tensor | None = None,
         strength: float | None = None,
@@ -77,7 +76,7 @@ class UnCLIPVariationPipeline(UnCLIPStages):
     ) -> PictureOutput:
         """Variations of a picture, or of each of several, as `.images`; what made each: `.settings`.
 
-        image: PIL, one or several, or embeddings of the pipeline's `clip`, float [D] or [N, D], unnormalised.
+        image: PIL or a path, one or several, or embeddings of the pipeline's `clip`, float [D] or [N, D], unnormalised.
         noise: [N, 3, h, h], what each is drawn from, with DDIM, as from `invert`; None: drawn with the seed.
         strength: of pictures; of embeddings, and with noise given, it is 1. The other arguments are UnCLIPPipeline's.
         Raises ValueError or TypeError before any sampling.
@@ -114,10 +113,11 @@ class UnCLIPVariationPipeline(UnCLIPStages):
         )  # fmt: skip
 
     @torch.no_grad()
-    def embed(self, image: Image | Sequence[Image] | Tensor) -> Tensor:
+    def embed(self, image: Picture | Sequence[Picture] | Tensor) -> Tensor:
         """The image embeddings [N, D] of pictures, float32, unnormalised; embeddings as they are.
 
-        Raises ValueError for no pictures, what is no picture, and embeddings of another width or that are not finite.
+        Raises ValueError for no pictures and embeddings of another width or that are not finite, TypeError for what is
+        no picture.
         """
         width = self.clip.config["embed_dim"]
         if isinstance(image, Tensor):
@@ -129,7 +129,7 @@ class UnCLIPVariationPipeline(UnCLIPStages):
             if not image.isfinite().all():
                 raise ValueError("an embedding has numbers that are not finite; make it anew")
             return image.reshape(-1, width).float().to(self.device)
-        pictures = list(image) if isinstance(image, Sequence) else [image]
+        pictures = list(pictures_of(image))
         if not pictures:
             raise ValueError("there is no picture to vary; give one")
         preprocess = Preprocess.from_config(self.clip.config)
@@ -142,11 +142,11 @@ class UnCLIPVariationPipeline(UnCLIPStages):
 
     @torch.no_grad()
     def invert(
-        self, image: Image | Sequence[Image], embedding: Tensor, num_inference_steps: int | None = None
+        self, image: Picture | Sequence[Picture], embedding: Tensor, num_inference_steps: int | None = None
     ) -> Tensor:
         """The noise [N, 3, h, h] from which the decoder draws pictures again that have these embeddings [N, D], nearly.
 
-        image: PIL; their middle squares. num_inference_steps: as many as will lead back; None: the model's own.
+        image: PIL or paths; their middle squares. num_inference_steps: as many as will lead back; None: the model's.
         Raises ValueError for embeddings as `embed`, and for another number of them than of pictures.
         """
         steps = num_inference_steps or self.config["num_inference_steps"]
@@ -161,8 +161,7 @@ class UnCLIPVariationPipeline(UnCLIPStages):
             bar.set_description("finding the noise")
             return ddim_inversion(denoise, scheduler, x, bar.update)
 
-    def _small(self, image: Image | Sequence[Image]) -> Tensor:
+    def _small(self, image: Picture | Sequence[Picture]) -> Tensor:
         """Pictures' middle squares as the decoder draws them, [N, 3, h, h] in [-1, 1]."""
         preprocess = Preprocess(self.decoder.config["image_size"], mean=(0.5,) * 3, std=(0.5,) * 3)
-        pictures = list(image) if isinstance(image, Sequence) else [image]
-        return torch.stack([preprocess(picture) for picture in pictures]).to(self.device)
+        return torch.stack([preprocess(picture) for picture in pictures_of(image)]).to(self.device)

@@ -104,9 +104,9 @@ class PictureIndex:
         """The `k` pictures nearest to `query`, best first: words (a str), a picture's Path, or a PIL picture.
 
         The search is exact. Raises ValueError for no words, k < 1, an empty index, or words over the model's length;
-        a query picture that cannot be read raises as `open_upright` does.
+        a query picture that cannot be read raises as `picture_of` does.
         """
-        from ..clip.preprocess import open_upright
+        from ..clip.preprocess import picture_of
 
         if k < 1:
             raise ValueError(f"the number of results must be at least 1, not {k}")
@@ -117,8 +117,8 @@ class PictureIndex:
             vector = self.model.embed_texts([query])
         else:
             # Opened before the model is loaded, as the picture may be no good.
-            picture = open_upright(Path(query)) if isinstance(query, os.PathLike) else query
-            vector = self.model.embed_images([picture])
+            picture = picture_of(query)
+            vector = self.model.embed_images(picture)
         found = table.nearest(vector[0].float().numpy(), k)
         if not found:
             raise ValueError(f"the index {self.path} holds no pictures that could be read; add some first")

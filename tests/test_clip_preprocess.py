@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from maquette.clip.openai.clip import _transform
-from maquette.clip.preprocess import OPENAI_MEAN, OPENAI_STD, Preprocess, open_picture, to_8_bits
+from maquette.clip.preprocess import OPENAI_MEAN, OPENAI_STD, Preprocess, open_picture, pictures_of, to_8_bits
 from open_clip import image_transform
 from PIL import Image, UnidentifiedImageError
 from sklearn.datasets import load_sample_images
@@ -91,8 +91,8 @@ def test_bad_settings_are_one_sentence():
         Preprocess(8, interpolation="nearest")
     with pytest.raises(ValueError, match="resize_mode must be one of"):
         Preprocess(8, resize_mode="crop")
-    with pytest.raises(ValueError, match="expected a PIL picture, got str"):
-        Preprocess(8)("picture.png")
+    with pytest.raises(TypeError, match="expected a PIL picture or a path, got ndarray"):
+        Preprocess(8)(np.zeros((9, 9, 3), np.uint8))
     with pytest.raises(ValueError, match="no pixels"):
         Preprocess(8)(Image.new("RGB", (0, 3)))
     config = {"image_resolution": 8, "image_mean": [0, 0, 0], "image_std": None, "resize_mode": "squash"}
@@ -202,6 +202,18 @@ def test_exif_turns_a_picture_upright(orientation):
     jpeg = open_picture(stored(as_taken, "JPEG", exif=exif, quality=100, subsampling=0))
     assert np.abs(np.array(jpeg, dtype=int) - upright).max() < 8
     assert np.array_equal(open_picture(stored(upright, exif=b"Exif\0\0nonsense")), upright)
+
+
+def test_a_path_is_its_picture_upright(tmp_path):
+    picture, exif = Image.fromarray(np.arange(72, dtype=np.uint8).reshape(4, 6, 3)), Image.Exif()
+    exif[0x0112] = 6
+    picture.save(tmp_path / "lying.png", exif=exif)
+    upright = picture.transpose(Image.Transpose.ROTATE_270)
+    for path in (tmp_path / "lying.png", str(tmp_path / "lying.png")):
+        assert torch.equal(Preprocess(8)(path), Preprocess(8)(upright))
+        for paths in (path, [path], iter([path])):
+            assert [np.array_equal(each, upright) for each in pictures_of(paths)] == [True]
+    assert list(pictures_of(picture)) == list(pictures_of([picture])) == [picture]
 
 
 def test_what_is_no_picture_is_pillows_error(tmp_path, monkeypatch):

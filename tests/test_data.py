@@ -57,7 +57,7 @@ def test_other_content_of_the_same_size_is_other_data_and_another_order_of_parts
 
 def test_batches_come_in_order(pattern):
     wanted = [[i % 10, (3 * i) % 10] for i in range(50)]
-    batches = [batch["number"].tolist() for batch in load(Shards(pattern), prepare, wanted)]
+    batches = [batch["number"].tolist() for batch in load(Shards(pattern), prepare, wanted, range(10))]
     assert batches == [[number % 5 for number in numbers] for numbers in wanted]
 
 
@@ -114,7 +114,27 @@ def test_damaged_shards_are_named(pattern, tmp_path):
 def test_undecodable_samples_are_named(tmp_path, content, message):
     write_shard(tmp_path / "bad.tar", content)
     with pytest.raises(ValueError, match=rf"sample k of .*bad\.tar cannot be read: .*{message}"):
-        list(load(Shards(str(tmp_path / "bad.tar")), prepare, [[0]]))
+        list(load(Shards(str(tmp_path / "bad.tar")), prepare, [[0]], [0]))
+
+
+def test_a_sample_that_cannot_be_read_is_warned_of_and_the_next_one_taken(pattern):
+    def picky(sample):
+        if sample["__key__"] in broken:
+            raise ValueError("it is broken")
+        return prepare(sample)
+
+    def numbers(batches):
+        return [
+            batch["number"].tolist() for batch in load(Shards(pattern), picky, batches, [0, 2, 3, 7, 8, 9])
+        ]
+
+    broken = {"0/3", "1/2", "1/4"}
+    with pytest.warns(UserWarning) as warned:
+        assert numbers([[2, 3], [9, 8]]) == [[2, 3], [0, 3]]
+    assert sorted(str(each.message)[:10] for each in warned) == ["sample 0/3", "sample 1/2", "sample 1/4"]
+    broken |= {"0/2", "1/3"}
+    with pytest.raises(ValueError, match=r"sample 0/2 of .*s-0.tar cannot be read: it is broken$"):
+        numbers([[2]])
 
 
 def test_holding_out_everything_is_refused():

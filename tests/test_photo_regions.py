@@ -107,6 +107,16 @@ def test_transparent_pixels_are_the_mask_where_there_is_no_other():
     assert hole(palette)[6:36, 5:25].all()
 
 
+def test_photo_and_mask_may_be_paths(tmp_path):
+    image, mask = photo(), Image.new("L", (90, 70), 0)
+    mask.paste(255, (5, 6, 25, 36))
+    image.save(tmp_path / "photo.png")
+    mask.save(tmp_path / "mask.png")
+    found = mask_photo(tmp_path / "photo.png", str(tmp_path / "mask.png"))
+    assert found.hole == (5, 6, 25, 36)
+    assert np.array_equal(found.picture, image)
+
+
 def test_a_photo_lying_on_its_side_is_turned_first():
     image = photo(90, 70)
     image.getexif()[0x0112] = 6
@@ -144,7 +154,7 @@ def test_what_cannot_be_painted_is_one_sentence(where, message):
         mask_photo(**{"image": photo(), **where})
 
 
-@pytest.mark.parametrize("where", [{"image": "photo.png"}, {"mask": "mask.png"}])
+@pytest.mark.parametrize("where", [{"image": 3}, {"mask": 3}])
 def test_what_is_no_picture_is_said(where):
-    with pytest.raises(TypeError, match="must be a PIL picture, not str"):
+    with pytest.raises(TypeError, match="expected a PIL picture or a path, got int"):
         mask_photo(**{"image": photo(), **where})

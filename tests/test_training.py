@@ -256,22 +256,16 @@ def test_resume_refuses_another_run(shards, uninterrupted):
         run(shards, uninterrupted, resume=True, stage=wide)
 
 
-def test_a_sample_that_cannot_be_read_ends_a_run_after_its_work_was_saved(shards, tmp_path):
+def test_a_run_goes_on_past_a_sample_that_cannot_be_read(shards, tmp_path):
     class Picky(Tiny):
         def prepare(self, sample):
             if sample["__key__"] == "1-007":
                 raise ValueError("it is broken")
             return super().prepare(sample)
 
-    rarely = {"checkpoint_every": 0, "validate_every": 0, "sample_every": 0, "log_every": 0}
-    with pytest.raises(ValueError, match=r"sample 1-007 of .* cannot be read"):
-        run(shards, tmp_path / "run", stage=Picky(config(**rarely)), **rarely)
-    (saved,) = names(tmp_path / "run" / "checkpoints")
-    (line,) = lines(tmp_path / "run")
-    assert saved == f"step-{line['step']:08d}" and (tmp_path / "run" / "model" / "weights.pt").is_file()
-    with pytest.raises(FloatingPointError, match="lower learning_rate"):
-        run(shards, tmp_path / "far", stage=Picky(config(**rarely)), learning_rate=1e30, warmup=0, **rarely)
-    assert not (tmp_path / "far" / "checkpoints").exists()
+    with pytest.warns(UserWarning, match=r"sample 1-007 of .* cannot be read: it is broken"):
+        run(shards, tmp_path / "run", stage=Picky(config()))
+    assert lines(tmp_path / "run")[-1]["step"] == config().steps
 
 
 def test_a_start_may_lie_elsewhere_by_now_unless_it_is_mixed_in():

@@ -194,13 +194,19 @@ def test_a_reconstruction_in_all_dimensions_is_the_picture_drawn_again(variation
         reconstructions(variation, photos[0], embeddings, [17])
 
 
+def test_a_path_is_its_picture(variation, photos, tmp_path):
+    photos[0].save(tmp_path / "photo.png")
+    drawn = variation(str(tmp_path / "photo.png"), seed=1, strength=0.5, output_type="pt").images
+    assert torch.equal(drawn, variation(photos[0], seed=1, strength=0.5, output_type="pt").images)
+
+
 def test_what_cannot_be_is_refused(pipe, variation, photos):
     with pytest.raises(
         ValueError, match=r"\(2, 9\); expected 16 numbers each, from the image encoder of the CLIP"
     ):
         variation(torch.zeros(2, 9))
-    with pytest.raises(ValueError, match="expected a PIL picture, got str"):
-        variation("photo.png")
+    with pytest.raises(TypeError, match="expected a PIL picture or a path, got int"):
+        variation(3)
     with pytest.raises(ValueError, match="there is no picture"):
         variation([])
     with pytest.raises(ValueError, match=r"noise has shape \(1, 3, 8, 8\); expected \(1, 3, 16, 16\)"):

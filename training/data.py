@@ -7,6 +7,8 @@ state to save.
 from __future__ import annotations
 
 import os
+import warnings
+from bisect import bisect
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,9 +20,7 @@ from torch.utils.data import default_collate
 
 from .shards import Shards
 
-
-class BrokenSample(ValueError):
-    """Training met a sample that cannot be read."""
+IN_A_ROW = 4
 
 
 @lru_cache(maxsize=4)
@@ -43,15 +43,19 @@ def shuffled(numbers: np.ndarray, seed: int, positions: range) -> list[int]:
 
 
 def load(
-    shards: Shards, prepare: Callable[[dict[str, Any]], dict[str, Any]], batches: Iterable[Sequence[int]]
+    shards: Shards,
+    prepare: Callable[[dict[str, Any]], dict[str, Any]],
+    batches: Iterable[Sequence[int]],
+    among: Sequence[int] | np.ndarray,
 ) -> Iterator[dict[str, Any]]:
     """Read, prepare and stack one batch after another, a few batches ahead of the consumer, in threads.
 
-    Raises BrokenSample naming shard and key of a sample that cannot be read, or that `prepare` cannot decode.
+    A sample that cannot be read, or that `prepare` cannot decode, is warned of, and the next of the ascending numbers
+    `among` takes its place. Raises ValueError naming shard and key of the first of four such in a row.
     """
 
     def make(numbers: Sequence[int]) -> dict[str, Any]:
-        return default_collate([_prepared(shards, number, prepare) for number in numbers])
+        return default_collate([_prepared(shards, number, prepare, among) for number in numbers])
 
     threads = max(1, min(4, (os.cpu_count() or 1) // 2))
     queue: deque = deque()
@@ -68,11 +72,19 @@ def load(
 
 
 def _prepared(
-    shards: Shards, number: int, prepare: Callable[[dict[str, Any]], dict[str, Any]]
+    shards: Shards, number: int, prepare: Callable[[dict[str, Any]], dict[str, Any]], among: Any
 ) -> dict[str, Any]:
-    try:
-        return prepare(shards[number])
-    except Exception as error:
-        sample = shards.samples[number]
-        why = str(error) if isinstance(error, ValueError) else repr(error)
-        raise BrokenSample(f"sample {sample.key} of {sample.shard} cannot be read: {why}") from error
+    after = bisect(among, number)
+    broken: list[tuple[str, Exception]] = []
+    for place in (number, *(among[(after + i) % len(among)] for i in range(IN_A_ROW - 1))):
+        try:
+            prepared = prepare(shards[place])
+        except Exception as error:  # whatever decoders of damaged files raise
+            sample = shards.samples[place]
+            why = str(error) if isinstance(error, ValueError) else repr(error)
+            broken.append((f"sample {sample.key} of {sample.shard} cannot be read: {why}", error))
+        else:
+            for sentence, _ in broken:
+                warnings.warn(f"{sentence}; the next one takes its place", stacklevel=2)
+            return prepared
+    raise ValueError(broken[0][0]) from broken[0][1]

@@ -18,7 +18,6 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ from ..layers.precision import resolve_dtype
 from ..weights.write_whole import write_whole
 from . import checkpoint
 from .config import TrainConfig
-from .data import BrokenSample, load, shuffled, split
+from .data import load, shuffled, split
 from .optimizer import make_optimizers, state_tensors
 from .precision import InDtype
 from .record import Means, Record
@@ -49,10 +48,9 @@ def fit(stage: Stage, config: TrainConfig, data: str, out: str | Path, resume: b
 
     `out` gets `config.yaml`, `log.jsonl`, `tensorboard/`, `samples/step-N.png`, `checkpoints/step-N/` and,
     with every checkpoint anew, `model/`. `resume` continues the newest checkpoint. Ctrl-C saves one and raises
-    KeyboardInterrupt with a sentence that says how to go on; of a sample that cannot be read, one process saves one
-    before the ValueError. Raises FileExistsError if `out` is in use,
-    FileNotFoundError for missing data, ValueError for damaged data or for another recipe or data than the
-    checkpoint's, FloatingPointError if the loss diverges.
+    KeyboardInterrupt with a sentence that says how to go on. A sample that cannot be read is warned of and left out.
+    Raises FileExistsError if `out` is in use, FileNotFoundError for missing data, ValueError for damaged data, of four
+    samples in a row too, or for another recipe or data than the checkpoint's, FloatingPointError if the loss diverges.
     """
     out = Path(out)
     if resume and not (out / "config.yaml").is_file():
@@ -115,10 +113,10 @@ class _Run:
         self.accelerator.wait_for_everyone()
         self.record.open(self.step, self.config)
         self._start_counting()
-        batches = load(self.shards, self.stage.prepare, self._my_batches())
+        batches = load(self.shards, self.stage.prepare, self._my_batches(), self.train_numbers)
         hidden = not self.accelerator.is_main_process
         bar = tqdm(total=self.config.steps, initial=self.step, unit="step", disable=hidden)
-        with _Interrupt() as interrupt, bar, self._saving_before_a_broken_sample_ends_it():
+        with _Interrupt() as interrupt, bar:
             while self.step < self.config.steps:
                 self._update(batches)
                 bar.update()
@@ -143,26 +141,12 @@ class _Run:
             )
         return self.out / "model"
 
-    @contextmanager
-    def _saving_before_a_broken_sample_ends_it(self) -> Iterator[None]:
-        try:
-            yield
-        except BrokenSample:
-            # Of several processes only this one knows, and all must save.
-            if self.step and self.accelerator.num_processes == 1:
-                if self.count:
-                    self._log()  # a run that has diverged is not saved
-                self._save()
-            raise
-
     def _update(self, batches: Iterator[dict[str, Any]]) -> None:
         """One optimizer step."""
-        # All of the step's before the first is used, so that one that cannot be read leaves the step undone.
-        given = [next(batches) for _ in self.units]
         for group in (group for optimizer in self.optimizers for group in optimizer.param_groups):
             group["lr"] = self.config.rate(self.step)
-        for unit, batch in zip(self.units, given, strict=True):
-            batch = self._on_device(batch)
+        for unit in self.units:
+            batch = self._on_device(next(batches))
             with self.accelerator.accumulate(self.forward):
                 loss, metrics = self.stage.loss(
                     self.forward, batch, self._generator(TRAINING, self.step, unit)
@@ -262,7 +246,7 @@ class _Run:
         rounds = math.ceil(len(units) / processes)  # who has no unit left repeats one that does not count
         mine = range(self.accelerator.process_index, rounds * processes, processes)
         forward, means = InDtype(self._averaged(torch.float32), self.dtype), Means()
-        batches = load(self.shards, self.stage.prepare, (units[i % len(units)] for i in mine))
+        batches = load(self.shards, self.stage.prepare, (units[i % len(units)] for i in mine), held)
         for i, batch in zip(mine, batches, strict=True):
             batch = self._on_device(batch)
             loss, metrics = self.stage.loss(forward, batch, self._generator(VALIDATION, 0, i % len(units)))
