@@ -10,6 +10,7 @@ from conftest import FULL_GOLDENS
 from goldens.formula import formula_state_dict, formula_tensor
 from maquette.__main__ import main
 from maquette.pipelines import PointEPipeline, convert, point_e_files
+from maquette.pipelines.surface import load_surface
 from maquette.point_e import PointCloud, PointDiffusionTransformer, PointNetClassifier, PointUpsampler
 from maquette.weights import known_models, read_weights
 from maquette.weights.model_folder import converted_folder
@@ -67,6 +68,21 @@ def test_a_set_becomes_a_model(originals, tmp_path, capsys):
     first, second = (np.load(path) for path in paths)
     assert sorted(first) == ["B", "G", "R", "coords"] and (first["coords"] != second["coords"]).any()
     assert first["coords"].shape == (16 + pipe.upsampler.config["n_ctx"], 3)
+
+
+def test_a_surface_model_is_loaded_alone(originals, tmp_path, capsys):
+    files = [originals / name for name in ("sdf.pt", "ViT-L-14.pt", "base_40m.pt")]
+    convert.convert(files, tmp_path / "model")
+    given = read_weights(originals / "sdf.pt")
+    for model in (originals / "sdf.pt", tmp_path / "model"):
+        found = load_surface(model).state_dict()
+        assert found.keys() == given.keys() and all(torch.equal(found[key], given[key]) for key in given)
+    convert.convert(files[1:], tmp_path / "without")
+    assert load_surface(tmp_path / "without") is None
+    PointCloud(np.random.default_rng(0).random((40, 3)) / 4, np.zeros((40, 3))).save(tmp_path / "cloud.ply")
+    wrong = ["--model", originals / "base_40m.pt", "-o", tmp_path / "a.glb"]
+    code, _, err = run(capsys, "shape", tmp_path / "cloud.ply", *wrong)
+    assert code == 2 and "is Point-E's base network; for a mesh of a cloud Point-E's surface model" in err
 
 
 def test_the_base_that_reads_words_is_known_by_its_name(originals, tmp_path, capsys):
