@@ -125,12 +125,35 @@ class UnCLIPPipeline(UnCLIPStages):
         def draw(some: Request, on_step: OnStageStep) -> Tensor:
             return self.draw(some, self.draw_embedding(some, on_step), on_step)
 
-        steps = self.steps_in_all(request)
-        steps += own["prior_steps"] if isinstance(self.prior, DiffusionPrior) else 0
         return self.pictures_in_batches(
             request, draw, output_type, callback_on_batch_end,
-            callback_on_step_end=callback_on_step_end, total=steps,
+            callback_on_step_end=callback_on_step_end, total=self._prior_steps + self.steps_in_all(request),
         )  # fmt: skip
+
+    @torch.no_grad()
+    def embed(
+        self,
+        prompt: str | Sequence[str],
+        num_images_per_prompt: int = 1,
+        *,
+        seed: int | None = None,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+    ) -> Tensor:
+        """The image embeddings [N, D] that the prior makes of a prompt, or of each of several; float32, unnormalised.
+
+        UnCLIPVariationPipeline draws them, and normalised they find pictures among those of the same CLIP.
+        Raises and warns as a call.
+        """
+        request = self.request(prompt, num_images_per_prompt, None, None, seed, generator)
+        made: list[Tensor] = []
+        self.in_batches(
+            request, self.draw_embedding, lambda x, _: made.append(x.float()), total=self._prior_steps
+        )
+        return torch.cat(made)
+
+    @property
+    def _prior_steps(self) -> int:
+        return self.config["prior_steps"] if isinstance(self.prior, DiffusionPrior) else 0
 
     def draw_embedding(self, request: Request, on_step: OnStageStep) -> Tensor:
         """An image embedding [N, D] for each prompt: of several that the prior makes, the one nearest to the text."""

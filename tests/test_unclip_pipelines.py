@@ -55,6 +55,15 @@ def test_of_several_embeddings_the_one_nearest_to_the_text_is_drawn(pipe):
     assert (best > one).all()
 
 
+def test_the_prior_alone_makes_the_embeddings_that_are_drawn(pipe):
+    made = pipe.embed(["a red chair", "a blue table"], 2, seed=3)
+    assert made.shape == (4, 16) and made.dtype == torch.float32
+    request = pipe.request("a blue table", 1, None, None, 6, None)
+    torch.testing.assert_close(
+        made[3:], pipe.draw_embedding(request, lambda *_, **__: None), rtol=0, atol=1e-4
+    )
+
+
 def test_presets_are_karlos_unless_a_model_says_otherwise(pipe):
     made = pipe("a cat", preset="fast", seed=0)
     assert made.settings[0].items() >= {"preset": "fast", "steps": "25", "via": "unclip"}.items()
