@@ -15,24 +15,22 @@ from ..weights import find_folder, find_weights, known_models, read_weights
 from ..weights.model_folder import INDEX, load_part, read_index
 from ..weights.read_weights import is_archive
 from ..weights.table import nearest
+from . import transformers_names
 from .encoder import ClipEncoder
-from .open_clip_config import CONFIG, WEIGHTS, OpenClipConfig
+from .hub import HUB, hub_folder
+from .open_clip_config import CONFIG, WEIGHTS, OpenClipConfig, read_config
 from .open_clip_encoder import OpenClipEncoder
 from .open_clip_names import (
-    HUB,
     architectures,
     find_open_clip,
     open_clip_config,
     open_clip_names,
-    read_config,
 )
 from .open_clip_tokenizer import OpenClipTokenizer, tokenizer_of
 from .tokenizer import ClipTokenizer
-from .transformers_names import clip_of_folder, tokenizer_of_folder
 
 TASK = "zero-shot-image-classification"
 WEIGHT_FILES = (".pt", ".pth", ".bin", ".safetensors")
-HUGGING_FACE = "config.json"
 
 
 class Loaded(NamedTuple):
@@ -64,7 +62,9 @@ def load_clip(model: str, config: str | Mapping[str, Any] | None, progress: bool
         return _load_file(Path(model), config)
     architecture, slash, _ = model.partition("/")
     is_file = model.endswith(WEIGHT_FILES)
-    if model.startswith(HUB) or (slash and not is_file and architecture in architectures()):
+    if model.startswith(HUB):
+        return _load_foreign_folder(hub_folder(model, progress=progress))
+    if slash and not is_file and architecture in architectures():
         return _built(*find_open_clip(model, progress=progress))
     if is_file or len(Path(model).parts) > 2 or os.path.isabs(model):
         raise FileNotFoundError(
@@ -73,7 +73,8 @@ def load_clip(model: str, config: str | Mapping[str, Any] | None, progress: bool
     hint = nearest(model, known_models(TASK)) or nearest(model, open_clip_names())
     raise ValueError(
         f"there is no file or folder {model!r}, and no model of that name{hint}; known are "
-        f"{', '.join(known_models(TASK))}, and open_clip's names such as ViT-B-32/laion2b_s34b_b79k"
+        f"{', '.join(known_models(TASK))}, open_clip's names such as ViT-B-32/laion2b_s34b_b79k, and repositories of "
+        f"the Hub such as {HUB}openai/clip-vit-base-patch32"
     )
 
 
@@ -90,15 +91,18 @@ def _load_folder(folder: Path) -> Loaded:
 def _load_foreign_folder(folder: Path) -> Loaded:
     """A folder in open_clip's layout, or one that transformers wrote."""
     if (folder / CONFIG).is_file():
-        names = (*WEIGHTS, "model.safetensors", "pytorch_model.bin")
+        names = (*WEIGHTS, *transformers_names.WEIGHTS)
         found = [folder / name for name in names if (folder / name).is_file()]
         if not found:
             raise FileNotFoundError(f"{folder} has a {CONFIG}, but no {WEIGHTS[0]} beside it")
         return _built(found[0], read_config(str(folder), folder / CONFIG), folder)
-    if (folder / HUGGING_FACE).is_file():
-        return Loaded(clip_of_folder(folder), tokenizer_of_folder(folder))
+    if (folder / transformers_names.CONFIG).is_file():
+        return Loaded(
+            transformers_names.clip_of_folder(folder), transformers_names.tokenizer_of_folder(folder)
+        )
     raise FileNotFoundError(
-        f"{folder} is not a model's folder: it has no {INDEX}, {CONFIG} or {HUGGING_FACE}; give one that has"
+        f"{folder} is not a model's folder: it has no {INDEX}, {CONFIG} or {transformers_names.CONFIG}; "
+        "give one that has"
     )
 
 
@@ -116,7 +120,7 @@ def _load_file(path: Path, config: str | Mapping[str, Any] | None) -> Loaded:
                 raise ValueError(f"config has the unknown entry {name!r}{nearest(name, known)}")
     elif beside.is_file():
         return _built(path, read_config(str(path), beside), path.parent)
-    elif path.with_name(HUGGING_FACE).is_file() and path.name in ("model.safetensors", "pytorch_model.bin"):
+    elif path.with_name(transformers_names.CONFIG).is_file() and path.name in transformers_names.WEIGHTS:
         return _load_foreign_folder(path.parent)
     weights = read_weights(path)
     encoder = ClipEncoder.from_original(weights, None if config is None else dict(config))

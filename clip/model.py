@@ -62,10 +62,12 @@ class ClipModel:
         device: Any = "auto",
         progress: bool = True,
     ) -> ClipModel:
-        """A known name ("mini", "ViT-B/32", …), any of open_clip's ("ViT-B-16-SigLIP2/webli", "hf-hub:org/name"; where
-        one computes another activation than its weights were trained with, a warning says so), the folder of a trained
-        model, of open_clip's or of transformers' CLIPModel, or the file of one of OpenAI's or open_clip's checkpoints.
+        """A model by its name, from its folder or from the file of a checkpoint.
 
+        model: a known name ("mini", "ViT-B/32", …); one of open_clip's ("ViT-B-16-SigLIP2/webli"), where a warning says
+        if it computes another activation than its weights were trained with; the folder of a trained model, of
+        open_clip's or of transformers' CLIPModel; a repository of the Hub that holds what one of these two does
+        ("hf-hub:org/name"); or the file of one of OpenAI's or open_clip's checkpoints.
         config: what a file's shapes cannot tell, such as activation, heads, and the preparation of pictures, as
         open_clip's name of the model or its architecture ("ViT-H-14/laion2b_s32b_b79k", "ViT-H-14"; nothing is
         downloaded) or as arguments of ClipEncoder. Without it, a file is read as the open_clip_config.json beside it

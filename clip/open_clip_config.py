@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import warnings
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -166,3 +168,15 @@ def _siglip_vit(name: str) -> dict[str, Any]:
 
 def _mlp_width(tower: CLIPVisionCfg | CLIPTextCfg) -> int | None:
     return None if tower.mlp_ratio == 4 else int(tower.width * tower.mlp_ratio)
+
+
+def read_config(name: str, path: Path) -> OpenClipConfig:
+    """What the `open_clip_config.json` of a Hub repository or beside a file says. Raises ValueError."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    model = content.get("model_cfg", {})
+    lacking = {"embed_dim", "vision_cfg", "text_cfg"} - model.keys()
+    if lacking:
+        raise ValueError(
+            f"the {CONFIG} of {name} describes no CLIP: its model_cfg lacks {', '.join(sorted(lacking))}"
+        )
+    return OpenClipConfig(name, model, content.get("preprocess_cfg", {}))

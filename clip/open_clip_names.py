@@ -7,40 +7,28 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
-from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ..weights import find_file
-from ..weights.download import offline
 from ..weights.table import nearest
-from .open_clip_config import CONFIG, WEIGHTS, OpenClipConfig
-
-HUB = "hf-hub:"
+from .hub import hub_file
+from .open_clip_config import WEIGHTS, OpenClipConfig
 
 
 def find_open_clip(name: str, *, progress: bool = True) -> tuple[Path, OpenClipConfig]:
-    """The weights of "ARCHITECTURE/TAG" in open_clip's table or "hf-hub:org/name", and what they are.
+    """The weights of "ARCHITECTURE/TAG" in open_clip's table, and what they are.
 
     The file is downloaded on first use, from the Hub where open_clip has it there. Raises ValueError for an unknown
     name, and what huggingface_hub and `find_file` raise if the file cannot be fetched.
     """
-    if name.startswith(HUB):
-        repository, _, revision = name[len(HUB) :].partition("@")
-        if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
-            raise ValueError(f"{name!r} names no repository of the Hub; expected {HUB}org/name")
-        path = _hub_file(repository, (CONFIG,), revision or None, progress)
-        config = read_config(name, path)
-        return _hub_file(repository, WEIGHTS, revision or None, progress), config
     config = open_clip_config(name)
     weights = _pretrained(name)
     # The Hub's copy of OpenAI's weights is another file; the original may already be in the cache.
     if weights["hf_hub"] and not name.endswith("/openai"):
         repository, _, file = weights["hf_hub"].rpartition("/")
         files = (f"{Path(file).stem}.safetensors", file) if file else WEIGHTS
-        return _hub_file(repository, files, None, progress), config
+        return hub_file(repository, files, None, progress), config
     return find_file(weights["url"], _hash_in(weights["url"]), progress=progress), config
 
 
@@ -78,18 +66,6 @@ def open_clip_config(name: str) -> OpenClipConfig:
     return OpenClipConfig(name, model, weights)
 
 
-def read_config(name: str, path: Path) -> OpenClipConfig:
-    """What the `open_clip_config.json` of a Hub repository or beside a file says. Raises ValueError."""
-    content = json.loads(path.read_text(encoding="utf-8"))
-    model = content.get("model_cfg", {})
-    lacking = {"embed_dim", "vision_cfg", "text_cfg"} - model.keys()
-    if lacking:
-        raise ValueError(
-            f"the {CONFIG} of {name} describes no CLIP: its model_cfg lacks {', '.join(sorted(lacking))}"
-        )
-    return OpenClipConfig(name, model, content.get("preprocess_cfg", {}))
-
-
 def _pretrained(name: str) -> dict[str, Any]:
     """What the table says about "ARCHITECTURE/TAG": "url", "hf_hub", "mean", "std", … Raises ValueError."""
     from open_clip import get_pretrained_cfg, list_pretrained, list_pretrained_tags_by_model
@@ -114,22 +90,3 @@ def _hash_in(url: str) -> str | None:
     """The SHA-256, or its start, that OpenAI's and open_clip's own addresses contain."""
     found = re.search(r"/([0-9a-f]{64})/[^/]+$|-([0-9a-f]{8})\.\w+$", url)
     return found and (found[1] or found[2])
-
-
-def _hub_file(repository: str, names: Sequence[str], revision: str | None, progress: bool) -> Path:
-    """The first of `names` that the repository has, from the Hub's own cache or downloaded into it.
-
-    Raises what huggingface_hub raises; MAQUETTE_OFFLINE forbids downloads here as well.
-    """
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError
-    from tqdm import tqdm
-
-    bar: Any = None if progress else partial(tqdm, disable=True)
-    download = partial(
-        hf_hub_download, repository, revision=revision, local_files_only=offline(), tqdm_class=bar
-    )
-    for name in names[:-1]:
-        with suppress(EntryNotFoundError):
-            return Path(download(name))
-    return Path(download(names[-1]))

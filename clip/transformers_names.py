@@ -31,6 +31,7 @@ NAMES = {
     "mlp.fc1": "mlp.c_fc",
     "mlp.fc2": "mlp.c_proj",
 }
+CONFIG = "config.json"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 PROJECTIONS = {"text_projection.weight": "text_projection", "visual_projection.weight": "proj"}
 
@@ -59,11 +60,7 @@ def clip_of_folder(folder: Path) -> ClipEncoder:
     Raises ValueError for another kind of model, or one or pictures that `ClipEncoder` would compute otherwise, and
     FileNotFoundError if there are no weights.
     """
-    said = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    if said.get("model_type") != "clip" or "text_config" not in said or "vision_config" not in said:
-        raise ValueError(
-            f"{folder} holds a model of transformers of the kind {said.get('model_type')!r}; only CLIPModel is read"
-        )
+    said = read_config(str(folder), folder / CONFIG)
     found = [path for name in WEIGHTS if (path := folder / name).is_file()]
     if not found and list(folder.glob("*.index.json")):
         raise ValueError(f"the weights in {folder} lie in several files; save them again in one")
@@ -124,6 +121,16 @@ def _pictures(folder: Path, side: int) -> dict[str, Any]:
     found = {name: said[name] for name in ("image_mean", "image_std") if said.get(name) is not None}
     found |= {"interpolation": "bilinear" if resample == 2 else "bicubic"}
     return found | ({"resize_mode": "squash"} if size == square else {})
+
+
+def read_config(name: str, path: Path) -> dict[str, Any]:
+    """What the config.json of a model says. Raises ValueError unless it is a CLIPModel's."""
+    said = json.loads(path.read_text(encoding="utf-8"))
+    if said.get("model_type") != "clip" or "text_config" not in said or "vision_config" not in said:
+        raise ValueError(
+            f"{name} holds a model of transformers of the kind {said.get('model_type')!r}; only CLIPModel is read"
+        )
+    return said
 
 
 def tokenizer_of_folder(folder: Path) -> ClipTokenizer:

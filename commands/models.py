@@ -41,10 +41,14 @@ def download(
     """Fetch a model's weights before they are needed, and print where they are."""
     clean_up_on_interrupt()
     if name not in known_models() and (":" in name or "/" in name):
-        from ..clip.open_clip_names import HUB, find_open_clip, open_clip_names
+        from ..clip.hub import HUB, hub_folder
+        from ..clip.open_clip_names import find_open_clip, open_clip_names
 
         architecture = name.partition("/")[0]
-        if name.startswith(HUB) or any(one.startswith(f"{architecture}/") for one in open_clip_names()):
+        if name.startswith(HUB):
+            typer.echo(hub_folder(name))
+            return
+        if any(one.startswith(f"{architecture}/") for one in open_clip_names()):
             typer.echo(find_open_clip(name)[0])
             return
     entry = model_entry(name)

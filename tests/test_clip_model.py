@@ -106,11 +106,8 @@ def test_one_picture_or_text_is_taken_for_one(model, tmp_path):
     [
         ("ViT-L/15", ValueError, "did you mean 'ViT-L.14'"),
         ("min", ValueError, "did you mean 'mini'"),
-        (
-            "runs/mini-clip",
-            ValueError,
-            "no file or folder 'runs/mini-clip', and no model of that name; known are mini",
-        ),
+        ("runs/mini", ValueError, "no file or folder 'runs/mini', and no model of that name"),
+        ("openai/clip-vit-base-patch16", ValueError, "the Hub such as hf-hub:openai/clip-vit-base-patch32"),
         ("ViT-B-33/laion2b_s34b_b79k", ValueError, "did you mean 'ViT-B-32/laion2b_s34b_b79k'"),
         ("ViT-B-32/laion2b_s34b_b79", ValueError, "no weights 'laion2b_s34b_b79' for ViT-B-32"),
         ("nowhere.pt", FileNotFoundError, "nowhere.pt"),

@@ -9,8 +9,9 @@ from inspect import signature
 import pytest
 import torch
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RepositoryNotFoundError
-from maquette.clip import ClipEncoder
-from maquette.clip.open_clip_config import OpenClipConfig
+from maquette.clip import ClipEncoder, ClipModel, ClipTokenizer
+from maquette.clip.hub import hub_folder
+from maquette.clip.open_clip_config import OpenClipConfig, read_config
 from maquette.clip.open_clip_names import (
     find_open_clip,
     open_clip_config,
@@ -160,7 +161,7 @@ def test_unknown_names_are_answered_with_the_nearest():
     with pytest.raises(ValueError, match=r"did you mean 'laion2b_s32b_b82k'.*known are ViT-L-14/openai, "):
         find_open_clip("ViT-L-14/laion2b_s32b_b82")
     with pytest.raises(ValueError, match="names no repository of the Hub; expected hf-hub:org/name"):
-        find_open_clip("hf-hub:name")
+        hub_folder("hf-hub:name")
 
 
 def test_a_repository_of_the_hub(hub, monkeypatch):
@@ -169,9 +170,11 @@ def test_a_repository_of_the_hub(hub, monkeypatch):
         {"model_cfg": MODEL, "preprocess_cfg": PREPARED}
     ).encode()
     hub["me/tiny/resolve/main/open_clip_model.safetensors"] = save(weights)
-    path, found = find_open_clip("hf-hub:me/tiny", progress=False)
-    config = found.encoder()
-    assert torch.equal(read_weights(path)["visual.proj"], weights["visual.proj"])
+    folder = hub_folder("hf-hub:me/tiny", progress=False)
+    config = read_config("tiny", folder / "open_clip_config.json").encoder()
+    assert torch.equal(
+        read_weights(folder / "open_clip_model.safetensors")["visual.proj"], weights["visual.proj"]
+    )
     assert (config["vision_mlp_width"], config["logit_bias"], config["activation"]) == (
         64,
         True,
@@ -181,9 +184,35 @@ def test_a_repository_of_the_hub(hub, monkeypatch):
     ClipEncoder(**config)
 
     monkeypatch.setenv("MAQUETTE_OFFLINE", "1")
-    assert find_open_clip("hf-hub:me/tiny", progress=False)[0] == path
+    assert hub_folder("hf-hub:me/tiny", progress=False) == folder
     with pytest.raises(LocalEntryNotFoundError):
-        find_open_clip("hf-hub:me/other")
+        hub_folder("hf-hub:me/other")
+
+
+@pytest.mark.parametrize("weights", ["model.safetensors", "pytorch_model.bin"])
+def test_a_repository_of_transformers(hub, tmp_path, weights):
+    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
+
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1}
+    vision = {**sizes, "image_size": 16, "patch_size": 8}
+    theirs = CLIPModel(CLIPConfig(text_config=sizes, vision_config=vision, projection_dim=8))
+    theirs.save_pretrained(tmp_path / "saved")
+    side = {"height": 16, "width": 16}
+    CLIPImageProcessor(size={"shortest_edge": 16}, crop_size=side, image_std=[0.4] * 3).save_pretrained(
+        tmp_path / "saved"
+    )
+    ClipTokenizer.openai().save(tmp_path / "saved" / "tokenizer.json")
+    if weights.endswith(".bin"):
+        (tmp_path / "saved" / "model.safetensors").unlink()
+        torch.save(theirs.state_dict(), tmp_path / "saved" / weights)
+    for path in (tmp_path / "saved").iterdir():
+        hub[f"me/tiny/resolve/main/{path.name}"] = path.read_bytes()
+    ours = ClipModel.from_pretrained("hf-hub:me/tiny", dtype=torch.float32, progress=False)
+    assert ours.preprocess.std == (0.4, 0.4, 0.4)
+    with torch.no_grad():
+        found = theirs.get_text_features(ours.tokenizer("a red chair")).pooler_output
+    found = torch.nn.functional.normalize(found, dim=-1)
+    torch.testing.assert_close(ours.embed_texts("a red chair"), found, rtol=0, atol=1e-5)
 
 
 def test_the_hub_where_the_table_points(hub):
@@ -201,6 +230,12 @@ def test_openais_weights_are_the_published_files(hub, monkeypatch):
     assert find_open_clip("ViT-B-32/openai")[0] == place
 
 
+def test_another_kind_of_transformers_is_refused_before_its_weights_are_fetched(hub):
+    hub["me/tiny/resolve/main/config.json"] = b'{"model_type": "siglip"}'
+    with pytest.raises(ValueError, match="hf-hub:me/tiny holds a model of transformers of the kind 'siglip'"):
+        hub_folder("hf-hub:me/tiny", progress=False)
+
+
 @pytest.mark.parametrize(
     ("config", "error", "said"),
     [
@@ -214,4 +249,4 @@ def test_bad_repositories(hub, config, error, said):
     if config is not None:
         hub["me/tiny/resolve/main/open_clip_config.json"] = config
     with pytest.raises(error, match=said):
-        find_open_clip("hf-hub:me/tiny", progress=False)
+        ClipModel.from_pretrained("hf-hub:me/tiny", progress=False)

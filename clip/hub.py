@@ -1,0 +1,60 @@
+"""CLIPs that lie on the Hub, as "hf-hub:org/name", in open_clip's files or in those of transformers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ..weights.download import offline
+from . import open_clip_config, transformers_names
+
+HUB = "hf-hub:"
+# What tells of a model of transformers beside its weights; older ones have no tokenizer.json, newer ones that alone.
+TOLD = ("preprocessor_config.json", "processor_config.json", "vocab.json", "merges.txt", "tokenizer.json")
+
+
+def hub_folder(name: str, *, progress: bool = True) -> Path:
+    """The folder in the Hub's cache of "hf-hub:org/name" or "hf-hub:org/name@revision", with all that a CLIP needs.
+
+    Of a repository that has both, these are open_clip's files. Raises ValueError for what is no such name, and for
+    another kind of model before its weights are fetched, and what huggingface_hub raises if a file cannot be fetched.
+    """
+    from huggingface_hub.errors import EntryNotFoundError
+
+    repository, _, revision = name.removeprefix(HUB).partition("@")
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
+        raise ValueError(f"{name!r} names no repository of the Hub; expected {HUB}org/name")
+    fetch = partial(hub_file, repository, revision=revision or None, progress=progress)
+    try:
+        layout, told, config = open_clip_config, (), fetch((open_clip_config.CONFIG,))
+    except EntryNotFoundError:
+        layout, told, config = transformers_names, TOLD, fetch((transformers_names.CONFIG,))
+    layout.read_config(name, config)
+    for file in told:
+        with suppress(EntryNotFoundError):
+            fetch((file,))
+    fetch(layout.WEIGHTS)
+    return config.parent
+
+
+def hub_file(repository: str, names: Sequence[str], revision: str | None, progress: bool) -> Path:
+    """The first of `names` that the repository has, from the Hub's own cache or downloaded into it.
+
+    Raises what huggingface_hub raises; MAQUETTE_OFFLINE forbids downloads here as well.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+    from tqdm import tqdm
+
+    bar: Any = None if progress else partial(tqdm, disable=True)
+    download = partial(
+        hf_hub_download, repository, revision=revision, local_files_only=offline(), tqdm_class=bar
+    )
+    for name in names[:-1]:
+        with suppress(EntryNotFoundError):
+            return Path(download(name))
+    return Path(download(names[-1]))
