@@ -9,7 +9,7 @@ from .interrupt import clean_up_on_interrupt
 
 
 def embed_shards(
-    data: Annotated[str, typer.Argument(help="Shards, such as 'shards-{000..099}.tar'.")],
+    data: Annotated[str, typer.Argument(help="A folder of shards, or 'data/{first,second}'.")],
     out: Annotated[Path, typer.Option(help="Folder for the shards with vectors.")],
     model: Annotated[str, typer.Option(help="A CLIP model's name, file or folder.")] = "mini",
 ) -> None:

@@ -18,7 +18,7 @@ def train(
     stage: Annotated[str, typer.Argument(help=f"What to train: {', '.join(STAGES)}.")],
     config: Annotated[Path, typer.Option(help="The recipe, a YAML file.")],
     out: Annotated[Path, typer.Option(help="Folder for checkpoints, logs and the trained model.")],
-    data: Annotated[str | None, typer.Option(help="Shards, such as 'shards-{000..099}.tar'.")] = None,
+    data: Annotated[str | None, typer.Option(help="A folder of shards, or 'data/{first,second}'.")] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the newest checkpoint in --out.")
     ] = False,

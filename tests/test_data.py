@@ -44,6 +44,18 @@ def test_samples_by_number(pattern):
     assert shards.fingerprint() == Shards(pattern).fingerprint() != Shards(shards.paths[0]).fingerprint()
 
 
+def test_a_folder_is_its_shards_and_braces_are_several(pattern, tmp_path):
+    whole = Shards(pattern)
+    (tmp_path / "notes.txt").write_text("not a shard")
+    assert Shards(tmp_path).paths == whole.paths
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        Path(whole.paths["ba".index(name)]).rename(tmp_path / name / "shard.tar")
+    assert [sample.key for sample in Shards(f"{tmp_path}/{{b,a}}").samples] == [
+        sample.key for sample in whole.samples
+    ]
+
+
 def test_other_content_of_the_same_size_is_other_data_and_another_order_of_parts_is_not(tmp_path):
     paths = [tmp_path / f"{name}.tar" for name in "abc"]
     for path, parts in zip(
@@ -81,8 +93,9 @@ def test_epochs_differ():
 
 
 def test_missing_shard_is_named(pattern):
-    with pytest.raises(FileNotFoundError, match="is a folder; give the shards in it"):
-        Shards(Path(pattern).parent)
+    (Path(pattern).parent / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match="empty holds no shards; of pictures and captions"):
+        Shards(Path(pattern).parent / "empty")
     with pytest.raises(FileNotFoundError, match=r"s-2\.tar"):
         Shards(pattern.replace("0..1", "0..3"))
 

@@ -40,7 +40,7 @@ def test_more_shards_than_anyone_has(braces):
 
 
 def test_shards_that_many_braces_name_are_looked_for(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"/a/0001\.tar does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"no shard or folder .*/a/0001\.tar"):
         Shards(f"{tmp_path}/{{a/{{0001..0999}},b/{{c,d}}{{9..0..3}}}}.tar")
 
 

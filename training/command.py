@@ -20,7 +20,7 @@ def train(
 ) -> Path:
     """Train the stage that `make_stage` builds from the recipe file `config`; returns the result's folder.
 
-    `data` (shards, with braces) and `steps` replace the recipe's. Raises what `TrainConfig.from_file`,
+    `data` (see Shards) and `steps` replace the recipe's. Raises what `TrainConfig.from_file`,
     `make_stage` and `fit` raise: one clear sentence for bad input, and for where it stopped after Ctrl-C.
     """
     replaced = {"data": data, "steps": steps}
@@ -28,5 +28,5 @@ def train(
         config, **{key: value for key, value in replaced.items() if value is not None}
     )
     if not recipe.data:
-        raise ValueError(f"no data: give --data 'shards-{{000..099}}.tar', or a line `data: …` in {config}")
+        raise ValueError(f"no data: give --data FOLDER, or a line `data: …` in {config}")
     return fit(make_stage(recipe), recipe, recipe.data, out, resume)

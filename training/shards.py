@@ -11,6 +11,7 @@ import tarfile
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from operator import attrgetter
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from webdataset.shardlists import expand_urls
@@ -31,8 +32,9 @@ class Sample(NamedTuple):
 class Shards:
     """The samples of local webdataset shards, by number.
 
-    `shards` is a path with braces (`shards-{000..099}.tar`), or a list of paths. `shards[i]` is a dict of the raw bytes
-    by extension, with `__key__` and `__url__` (the shard) as in webdataset; `samples[i]` says where they lie.
+    `shards` is the path of a folder of them or of one, with braces (`data/{toybox,pairs}`, `shard-{000..099}.tar`) of
+    several, or a list of paths. `shards[i]` is a dict of the raw bytes by extension, with `__key__` and `__url__` (the
+    shard) as in webdataset; `samples[i]` says where they lie.
     Raises FileNotFoundError naming a missing shard and ValueError naming a damaged or an empty one, or for braces that
     name more than a million; on reading, ValueError for a sample that is not what `add_sample` wrote.
     """
@@ -43,16 +45,8 @@ class Shards:
             raise ValueError(
                 f"the braces of {os.fspath(shards):.80} name more than {MOST_SHARDS:,} shards; name those that exist"
             )
-        self.paths: list[str] = (
-            expand_urls(os.fspath(shards)) if single else [os.fspath(path) for path in shards]
-        )
-        if missing := next((path for path in self.paths if not os.path.isfile(path)), None):
-            if os.path.isdir(missing):
-                raise FileNotFoundError(
-                    f"{missing} is a folder; give the shards in it, such as shard-{{00000..00009}}.tar, or make one "
-                    "of its pictures and captions, KEY.png and KEY.txt: tar -cf pictures.tar -C FOLDER ."
-                )
-            raise FileNotFoundError(f"the shard {missing} does not exist")
+        places = expand_urls(os.fspath(shards)) if single else [os.fspath(path) for path in shards]
+        self.paths = [path for place in places for path in _shards_at(place)]
         self.samples = [sample for path in self.paths for sample in _scan(path)]
 
     def __len__(self) -> int:
@@ -121,6 +115,24 @@ def _count(pattern: str) -> int:
     while before != pattern:
         before, pattern = pattern, re.sub(r"{([^{}]*)}", innermost, pattern)
     return in_a_row(pattern)
+
+
+def tars_in(folder: str | os.PathLike) -> list[str]:
+    """The paths of a folder's tars, in the order of their names."""
+    return sorted(str(path) for path in Path(folder).glob("*.tar") if not path.name.startswith("."))
+
+
+def _shards_at(place: str) -> list[str]:
+    if os.path.isfile(place):
+        return [place]
+    if not os.path.isdir(place):
+        raise FileNotFoundError(f"there is no shard or folder {place}")
+    if found := tars_in(place):
+        return found
+    raise FileNotFoundError(
+        f"the folder {place} holds no shards; of pictures and captions, KEY.png and KEY.txt, one is made by "
+        "tar -cf pictures.tar -C FOLDER ."
+    )
 
 
 def _scan(path: str) -> list[Sample]:

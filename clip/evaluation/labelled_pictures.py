@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ...training.shards import Shards, tars_in
 from ..picture_sources import Source, TarPicture, is_picture
 from ..templates import check_labels
 
@@ -39,7 +40,7 @@ def read_labelled(data: str | os.PathLike, labels: Sequence[str] | None = None) 
     the sorted sub-folders; by default the sub-folders' or the shards' own words.
     Raises ValueError or FileNotFoundError in one sentence.
     """
-    if os.path.isdir(data) and not _tars(data):
+    if os.path.isdir(data) and not tars_in(data):
         return _of_folder(Path(data), labels)
     pictures, words = [], []
     for picture, texts in _samples(data):
@@ -55,7 +56,7 @@ def read_labelled(data: str | os.PathLike, labels: Sequence[str] | None = None) 
 
 def read_captioned(data: str | os.PathLike) -> tuple[list[Source], list[str]]:
     """Pictures and their captions (`.txt`) from shards. Raises ValueError or FileNotFoundError in one sentence."""
-    if os.path.isdir(data) and not _tars(data):
+    if os.path.isdir(data) and not tars_in(data):
         raise ValueError(
             f"{data} holds no shards; captions are read from tars of pictures with a .txt beside each"
         )
@@ -132,18 +133,11 @@ def _decoded(content: bytes) -> str:
     return content.decode("utf-8", "replace")
 
 
-def _tars(data: str | os.PathLike) -> list[str]:
-    """The shards in a folder."""
-    return sorted(str(path) for path in Path(data).glob("*.tar") if not path.name.startswith("."))
-
-
 def _samples(data: str | os.PathLike) -> Iterator[tuple[TarPicture, dict[str, bytes]]]:
     """Each picture of the shards with the texts beside it, by extension; the pictures are not read."""
-    from ...training.shards import Shards
-
     if not os.fspath(data).endswith(".tar") and not os.path.exists(data):
         raise FileNotFoundError(f"{data} is neither a folder of classes nor a shard")
-    shards = Shards(_tars(data) if os.path.isdir(data) else data)
+    shards = Shards(data)
     samples = [(sample, kinds) for sample in shards.samples if (kinds := [*filter(_shows, sample.parts)])]
     if not samples:
         raise ValueError(f"{data} holds no pictures (files named KEY.png, KEY.jpg, …)")
