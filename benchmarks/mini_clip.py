@@ -53,7 +53,7 @@ def one_thing(model: ClipModel, split: str, count: int) -> dict[str, float]:
 def two_things(model: ClipModel, split: str, count: int) -> dict[str, float]:
     chosen = scenes(split, 2, count)
     texts = model.embed_texts([scene.caption for scene in chosen])
-    recall = retrieval_recall(vectors(model, chosen), texts, (1, 5))
+    recall = retrieval_recall(vectors(model, chosen), texts)
     return {f"{way} recall@{k}": share for way, shares in recall.items() for k, share in shares.items()}
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from inspect import signature
 from typing import Any
 
 import torch
@@ -11,8 +12,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from ..layers import Transformer
-from ..layers.transformer import ACTIVATIONS
-from ..weights.load_original import load_original
+from ..weights.load_original import check_config_keys, load_original
 from ..weights.read_weights import NOT_WEIGHTS
 from .features import ImageFeatures, TextFeatures
 from .preprocess import OPENAI_MEAN, OPENAI_STD
@@ -63,8 +63,6 @@ class ClipEncoder(ModelMixin, ConfigMixin):
         resize_mode: str = "shortest",
     ):
         super().__init__()
-        for name in (activation, text_activation or activation):
-            _check(name in ACTIVATIONS, f"activation {name!r} is not one of {', '.join(ACTIVATIONS)}")
         _check(
             transformer_width % transformer_heads == 0,
             f"transformer_width {transformer_width} is no multiple of transformer_heads {transformer_heads}",
@@ -121,13 +119,16 @@ class ClipEncoder(ModelMixin, ConfigMixin):
         """The network of one of OpenAI's or open_clip's state dicts, float32, in eval mode.
 
         config: what shapes cannot tell (heads, activation, preparation), in the vocabulary of the arguments.
-        Raises ValueError naming up to five missing, extra or misshapen keys, or for what is no CLIP at all.
+        Raises ValueError naming unknown config keys, or up to five missing, extra or misshapen weights, or for what is
+        no CLIP at all.
         """
-        weights = {our_key(key): value for key, value in state_dict.items() if key not in NOT_WEIGHTS}
+        config = config or {}
+        check_config_keys(config, signature(cls).parameters)
+        weights = {_our_key(key): value for key, value in state_dict.items() if key not in NOT_WEIGHTS}
         if "visual.trunk.attn_pool.latent" in weights:
             weights = siglip_keys(weights)
         with torch.device("meta"):
-            net = cls(**{**sizes_of(weights), **(config or {})})
+            net = cls(**{**sizes_of(weights), **config})
         return load_original(net, weights)
 
     def encode_image(self, pixels: Tensor, with_grid: bool = True) -> ImageFeatures:
@@ -204,7 +205,7 @@ class ClipEncoder(ModelMixin, ConfigMixin):
         return self.token_embedding.weight.dtype
 
 
-def our_key(key: str) -> str:
+def _our_key(key: str) -> str:
     """The key that a weight of the original's has here, where the first product is a layer of its own."""
     return key.replace(".attn.in_proj_", ".attn.c_qkv.").replace(".attn.out_proj.", ".attn.c_proj.")
 

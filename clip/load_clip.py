@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping
-from inspect import signature
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
 from ..weights import find_folder, find_weights, known_models, read_weights
+from ..weights.checksums import check_checksums
 from ..weights.model_folder import INDEX, load_part, read_index
 from ..weights.read_weights import is_archive
 from ..weights.table import nearest
@@ -90,6 +90,7 @@ def _load_folder(folder: Path) -> Loaded:
 
 def _load_foreign_folder(folder: Path) -> Loaded:
     """A folder in open_clip's layout, or one that transformers wrote."""
+    check_checksums(folder)
     if (folder / CONFIG).is_file():
         names = (*WEIGHTS, *transformers_names.WEIGHTS)
         found = [folder / name for name in names if (folder / name).is_file()]
@@ -112,24 +113,20 @@ def _load_file(path: Path, config: str | Mapping[str, Any] | None) -> Loaded:
     if isinstance(config, str):
         return _built(path, open_clip_config(config))
     if config is not None:
-        # Such as diffusers' notes in a config.json.
+        # Without what diffusers notes in a config.json.
         config = {name: value for name, value in config.items() if not name.startswith("_")}
-        known = list(signature(ClipEncoder).parameters)
-        for name in config:
-            if name not in known:
-                raise ValueError(f"config has the unknown entry {name!r}{nearest(name, known)}")
     elif beside.is_file():
         return _built(path, read_config(str(path), beside), path.parent)
     elif path.with_name(transformers_names.CONFIG).is_file() and path.name in transformers_names.WEIGHTS:
         return _load_foreign_folder(path.parent)
     weights = read_weights(path)
-    encoder = ClipEncoder.from_original(weights, None if config is None else dict(config))
+    encoder = ClipEncoder.from_original(weights, config)
     if config is None and not is_archive(path):
         warnings.warn(
             f"{path} is read as one of OpenAI's models, with their activation and preparation of pictures; if it is "
             f"open_clip's, put its {CONFIG} beside it, or load it in Python with config='ViT-B-32/laion2b_s34b_b79k' "
             "or whatever it is",
-            stacklevel=5,
+            stacklevel=4,
         )
     return Loaded(encoder, ClipTokenizer.openai())
 

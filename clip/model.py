@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,8 +14,8 @@ from tqdm import tqdm
 
 from ..layers import prepare
 from ..layers.precision import best_device, resolve_dtype
-from ..weights.model_folder import write_model_folder
-from ..weights.write_whole import write_whole
+from ..weights.checksums import write_checksums
+from ..weights.model_folder import new_folder, write_model_folder
 from .load_clip import load_clip
 from .open_clip_config import CONFIG
 from .preprocess import Picture, Preprocess, pictures_of
@@ -116,16 +116,11 @@ class ClipModel:
         if isinstance(self.encoder, ClipEncoder):
             parts = {"encoder": self.encoder, "tokenizer": self.tokenizer}
             return write_model_folder(folder, type(self).__name__, parts, {})
-        folder = Path(folder).absolute()
-        if folder.is_file() or (
-            folder.is_dir() and any(folder.iterdir()) and not (folder / CONFIG).is_file()
-        ):
-            raise FileExistsError(f"{folder} holds something else than a model; give a new folder")
-        with write_whole(folder) as beside:
-            beside.mkdir()
+        with new_folder(folder, CONFIG) as beside:
             for part in (self.encoder, self.tokenizer):
                 if hasattr(part, "save_pretrained"):  # open_clip carries OpenAI's tokenizer itself
                     part.save_pretrained(beside)
+            write_checksums(beside)
 
     @property
     def logit_scale(self) -> float:
@@ -139,24 +134,20 @@ class ClipModel:
 
     @torch.no_grad()
     def embed_images(
-        self,
-        pictures: Picture | Iterable[Picture],
-        batch_size: int = 32,
-        progress: bool = False,
+        self, pictures: Picture | Iterable[Picture], batch_size: int = 32, progress: bool = False
     ) -> Tensor:
         """Vectors, float32 [N, dim] on the CPU, of PIL pictures or the paths of some, in their order; N is 1 for one.
 
         Raises what `picture_of` raises.
         """
         total = len(pictures) if isinstance(pictures, Sequence) and not isinstance(pictures, str) else None
-        vectors = []
-        with tqdm(total=total, unit="picture", disable=not progress, leave=False) as bar:
-            for some in _batches(pictures_of(pictures), batch_size):
-                pixels = torch.stack([self.preprocess(picture) for picture in some])
-                vector = self.encoder.encode_image(pixels.to(self.encoder.device), with_grid=False).vector
-                vectors.append(F.normalize(vector, dim=-1).cpu())
-                bar.update(len(some))
-        return torch.cat(vectors) if vectors else torch.zeros(0, self.dim)
+        opened = tqdm(pictures_of(pictures), "looking", total, False, unit="picture", disable=not progress)
+        pixels, vectors = map(self.preprocess, opened), [torch.zeros(0, self.dim)]
+        while some := list(islice(pixels, batch_size)):
+            batch = torch.stack(some).to(self.encoder.device)
+            vector = self.encoder.encode_image(batch, with_grid=False).vector
+            vectors.append(F.normalize(vector, dim=-1).cpu())
+        return torch.cat(vectors)
 
     @torch.no_grad()
     def embed_texts(
@@ -178,14 +169,3 @@ class ClipModel:
             vector = self.encoder.encode_text(part, with_states=False).vector
             vectors[some] = F.normalize(vector, dim=-1).cpu()
         return vectors
-
-
-def _batches(pictures: Iterable, size: int) -> Iterator[list]:
-    some = []
-    for picture in pictures:
-        some.append(picture)
-        if len(some) == size:
-            yield some
-            some = []
-    if some:
-        yield some

@@ -110,7 +110,7 @@ class OpenClipConfig:
             warnings.warn(
                 f"{self.name} was trained with quick GELU, and by this name it computes GELU, as in open_clip; "
                 f"{architecture}-quickgelu/{tag} computes what it was trained with",
-                stacklevel=4,
+                stacklevel=5,
             )
 
     def _quick_gelu(self) -> bool:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,6 +50,11 @@ def is_picture(name: str | os.PathLike) -> bool:
     return path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
 
 
+def picture_among(parts: Iterable[str]) -> str | None:
+    """Which part of a sample of a shard is its picture, by its extension; None: none is."""
+    return next((part for part in parts if f".{part}" in PICTURE_SUFFIXES), None)
+
+
 def pictures_in(folder: str | os.PathLike) -> list[Path]:
     """The pictures that lie directly in a folder, by name. Raises FileNotFoundError if there is none."""
     found = sorted(path for path in Path(folder).iterdir() if is_picture(path) and path.is_file())
@@ -61,11 +65,22 @@ def pictures_in(folder: str | os.PathLike) -> list[Path]:
     return found
 
 
-def open_source(source: Source) -> Image:
-    """The picture, in its own mode. Raises what `open_upright` raises."""
+def small_picture(model: ClipModel, source: Source | bytes) -> Image | str:
+    """A picture as small as the model sees it, or why it cannot be read.
+
+    A batch of photographs in full size would fill the memory.
+    """
+    from PIL import UnidentifiedImageError
+
     from .preprocess import open_upright
 
-    return open_upright(source.read() if isinstance(source, TarPicture) else source)
+    try:
+        picture = open_upright(source.read() if isinstance(source, TarPicture) else source)
+    except UnidentifiedImageError:
+        return "not a picture"
+    except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
+        return str(error)
+    return model.preprocess.fit(picture)
 
 
 @dataclass
@@ -87,7 +102,6 @@ def embed_sources(
 
     Raises ValueError if there are no sources, or none can be read (with what is wrong with the first).
     """
-    from PIL import UnidentifiedImageError
     from tqdm import tqdm
 
     if not sources:
@@ -97,21 +111,15 @@ def embed_sources(
 
     def readable() -> Iterator[Image]:
         for number, source in enumerate(tqdm(sources, disable=not progress, desc="looking", unit="picture")):
-            try:
-                picture = open_source(source)
-            except UnidentifiedImageError:
-                skipped.append((number, f"{source} is not a picture"))
-            except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
-                skipped.append((number, f"{source}: {str(error).removeprefix(f'{source}: ')}"))
+            picture = small_picture(model, source)
+            if isinstance(picture, str):
+                skipped.append((number, f"{source}: {picture.removeprefix(f'{source}: ')}"))
             else:
                 kept.append(number)
-                # Made small at once: a batch of photographs in full size would fill the memory.
-                yield model.preprocess.fit(picture)
+                yield picture
 
-    pictures = readable()
-    first = next(pictures, None)
-    if first is None:
+    vectors = model.embed_images(readable(), batch_size=batch_size)
+    if not kept:
         others = f" (none of the {len(sources)} pictures can be read)" if len(sources) > 1 else ""
         raise ValueError(skipped[0][1] + others)
-    vectors = model.embed_images(chain([first], pictures), batch_size=batch_size)
     return Embedded(vectors, kept, skipped)

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from PIL.Image import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from .preprocess import Picture
 from .templates import DEFAULT_TEMPLATES, check_labels, check_templates
 from .tokenizer import TextTooLong
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from .model import ClipModel
 
-_TEXTS_AT_ONCE = 8192
 _REMEMBERED = 16
 
 Scores = list[dict[str, Any]]
@@ -61,7 +59,7 @@ class ZeroShotClassifier:
     @torch.no_grad()
     def __call__(
         self,
-        pictures: Image | str | Path | Iterable[Image | str | Path],
+        pictures: Picture | Iterable[Picture],
         labels: Sequence[str] | None = None,
         *,
         top_k: int | None = None,
@@ -76,8 +74,8 @@ class ZeroShotClassifier:
         if top_k is not None and top_k < 1:
             raise ValueError(f"top_k must be at least 1, not {top_k}")
         labels = self._labels(labels)
-        one = isinstance(pictures, (str, os.PathLike)) or hasattr(pictures, "getbands")
-        several: list = [pictures] if one else list(pictures)  # type: ignore[arg-type]
+        one = isinstance(pictures, (str, os.PathLike, Image))
+        several = [pictures] if one else list(pictures)
         if not several:
             raise ValueError("there are no pictures; give at least one")
         self.label_vectors(labels)  # first, as a label may be too long
@@ -128,19 +126,14 @@ def embed_labels(
 
     Raises ValueError naming a label too long for the model.
     """
-    at_once = max(1, _TEXTS_AT_ONCE // len(templates))
-    vectors = []
-    for first in range(0, len(labels), at_once):
-        some = labels[first : first + at_once]
-        texts = [template.replace("{}", label) for label in some for template in templates]
-        try:
-            each = model.embed_texts(texts).view(len(some), len(templates), -1)
-        except TextTooLong as error:
-            label, template = some[error.row // len(templates)], templates[error.row % len(templates)]
-            label = label if len(label) <= 60 else f"{label[:57]}…"
-            raise ValueError(
-                f"the label {label!r} is too long: in the template {template!r} it makes {error.tokens} tokens, and "
-                f"the model takes {error.room}; shorten the label or the template"
-            ) from None
-        vectors.append(F.normalize(each.mean(dim=1), dim=-1))
-    return torch.cat(vectors)
+    texts = [template.replace("{}", label) for label in labels for template in templates]
+    try:
+        each = model.embed_texts(texts).view(len(labels), len(templates), -1)
+    except TextTooLong as error:
+        label, template = labels[error.row // len(templates)], templates[error.row % len(templates)]
+        label = label if len(label) <= 60 else f"{label[:57]}…"
+        raise ValueError(
+            f"the label {label!r} is too long: in the template {template!r} it makes {error.tokens} tokens, and "
+            f"the model takes {error.room}; shorten the label or the template"
+        ) from None
+    return F.normalize(each.mean(dim=1), dim=-1)

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ..clip.picture_sources import embed_sources, open_source, pictures_in
+from ..clip.picture_sources import embed_sources, pictures_in
+from ..clip.preprocess import open_upright
 from ..clip.templates import read_labels, read_templates
 from .bars import print_bars
 
@@ -39,7 +40,7 @@ def classify(
     for path in pictures:
         found += pictures_in(path) if path.is_dir() else [path]
     if len(found) == 1 or not any(path.is_file() for path in found):
-        open_source(found[0])
+        open_upright(found[0])
 
     from ..clip.zero_shot import ZeroShotClassifier
 

@@ -47,6 +47,22 @@ class HybridLoss:
         """x at `timesteps` [N]: x0 [N, C, …] with normal `noise` mixed in."""
         return _at(self.signal, timesteps, x0) * x0 + _at(self.noise, timesteps, x0) * noise
 
+    def noised(
+        self, x0: Tensor, generator: torch.Generator, levels: int | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """x0 [N, …] with noise at random ones of the lowest `levels` timesteps: that, the timesteps [N], the noise."""
+        timesteps = torch.randint(levels or self.steps, (len(x0),), generator=generator).to(x0.device)
+        noise = torch.randn(x0.shape, generator=generator).to(x0.device)
+        return self.add_noise(x0, timesteps, noise), timesteps, noise
+
+    def mean(
+        self, predicted: Tensor, x0: Tensor, x: Tensor, timesteps: Tensor, noise: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a batch, weighted, and the means of its two parts; arguments as of a call."""
+        error, bound = self(predicted.float(), x0, x, timesteps, noise)
+        loss = (error * self.weight(timesteps) + bound).mean()
+        return loss, {"squared_error": error.mean(), "bound": bound.mean()}
+
     def weight(self, timesteps: Tensor) -> Tensor:
         """What the squared error of each sample counts in the loss, [N]: clamp(SNR) / SNR, at most MAX_WEIGHT."""
         snr = (self.signal / self.noise).square().to(timesteps.device)[timesteps]

@@ -9,7 +9,6 @@ is then. Fifty pictures take some minutes. After Ctrl-C the same command with --
 """
 
 import argparse
-import io
 import sys
 import tarfile
 import tempfile
@@ -17,7 +16,6 @@ from pathlib import Path
 
 from maquette import pipeline
 from maquette.clip import open_picture
-from maquette.clip.training.pairs import KINDS
 from maquette.diffusion.training.stage import GlideStage
 from maquette.toybox.sheet import contact_sheet
 from maquette.training import TrainConfig, fit
@@ -55,12 +53,7 @@ def kept(path, side):
         raise ValueError(
             f"it has {picture.width}×{picture.height} pixels, and {side}×{side} are learned from"
         )
-    kind = path.suffix.lower()[1:]
-    if kind in KINDS:  # of pictures in a shard
-        return {kind: path.read_bytes()}
-    content = io.BytesIO()
-    picture.save(content, "png")
-    return {"png": content.getvalue()}
+    return {path.suffix.lower()[1:]: path.read_bytes()}
 
 
 def main():

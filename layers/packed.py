@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from .int16_product import Int16Product
 from .onednn_product import OneDNNProduct
 from .precision import best_dtype
-from .transformer import QUICK, Block, _at
+from .transformer import QUICK, Block, at_position
 
 
 def prepare(module: nn.Module, approximate: bool = False) -> nn.Module:
@@ -88,7 +88,7 @@ class PackedBlock(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None = None, only: Tensor | None = None) -> Tensor:
         """As `Block.forward`."""
         attn, mlp = self.attn, self.mlp
-        x = attn.c_proj(attn.mix(attn.c_qkv(self.ln_1(x)), mask, only), residual=_at(x, only))
+        x = attn.c_proj(attn.mix(attn.c_qkv(self.ln_1(x)), mask, only), residual=at_position(x, only))
         h = mlp.c_fc(self.ln_2(x), silu=mlp.quick, gelu="" if mlp.quick else mlp.approximate)
         return mlp.c_proj(h, residual=x)
 

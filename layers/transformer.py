@@ -56,7 +56,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor | None = None, only: Tensor | None = None) -> Tensor:
         """x [N, length, width] -> the same, or [N, 1, width] for the one position `only` [N] of each."""
-        x = _at(x, only) + self.attn(self.ln_1(x), mask, only)
+        x = at_position(x, only) + self.attn(self.ln_1(x), mask, only)
         return x + self.mlp(self.ln_2(x))
 
 
@@ -79,7 +79,7 @@ class Transformer(nn.Module):
         return last(x, mask, only)
 
 
-def _at(x: Tensor, only: Tensor | None) -> Tensor:
+def at_position(x: Tensor, only: Tensor | None) -> Tensor:
     """x [N, length, width], or what stands at one position of each, [N, 1, width]."""
     return x if only is None else x[torch.arange(len(x), device=x.device), only][:, None]
 

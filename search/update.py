@@ -109,9 +109,7 @@ def _batches(
     unreadable: dict[str, str],
 ) -> Iterator[tuple[list[Row], dict[bytes, Image], dict[bytes, str]]]:
     """Files, and by digest the pictures and the reasons of broken ones, for contents that are not in `reasons` yet."""
-    from PIL import UnidentifiedImageError
-
-    from ..clip.preprocess import open_upright
+    from ..clip.picture_sources import small_picture
 
     files, pictures, broken = [], {}, {}
     for file in found:
@@ -123,15 +121,11 @@ def _batches(
         digest = hashlib.blake2b(content, digest_size=16).digest()
         files.append(Row(*file, digest))
         if not any(digest in known for known in (reasons, pictures, broken)):
-            try:
-                picture = open_upright(content)
-            except UnidentifiedImageError:
-                broken[digest] = "not a picture"
-            except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
-                broken[digest] = str(error)
+            picture = small_picture(model(), content)
+            if isinstance(picture, str):
+                broken[digest] = picture
             else:
-                # Made as small as the network sees it: a batch of photographs would fill the memory.
-                pictures[digest] = model().preprocess.fit(picture)
+                pictures[digest] = picture
         if len(pictures) == _PICTURES or len(files) == _FILES:
             yield files, pictures, broken
             files, pictures, broken = [], {}, {}

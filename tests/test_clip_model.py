@@ -86,7 +86,7 @@ def test_the_config_of_a_file_can_be_a_name_of_open_clips(model, tmp_path):
             ClipModel.from_pretrained(path, config=name)
     with pytest.raises(ValueError, match="no weights for 'ViT-H-15'"):
         ClipModel.from_pretrained(path, config="ViT-H-15/laion2b_s32b_b79k")
-    with pytest.raises(ValueError, match=r"unknown entry 'activatoin' \(did you mean 'activation'"):
+    with pytest.raises(ValueError, match=r"unknown config key 'activatoin' \(did you mean 'activation'"):
         ClipModel.from_pretrained(path, config={"activatoin": "gelu"})
     with pytest.raises(ValueError, match="config goes with the path of a file"):
         ClipModel.from_pretrained("mini", config="ViT-H-14")

@@ -217,12 +217,7 @@ def test_interpolation_goes_from_the_start_to_the_trained(shards, tmp_path, star
     for name, weight in interpolate(one, two, 0.25).state_dict().items():
         torch.testing.assert_close(weight, one.state_dict()[name] + 0.25, rtol=0, atol=1e-6)
     assert same(interpolate(one, two, 1), two) == set(two.state_dict())
-    with pytest.raises(ValueError, match="one layout"):
-        interpolate(before.encoder, one, 0.5)
     plain = {key: value for key, value in one.config.items() if not key.startswith("_")}
-    for change in ({"activation": "gelu"}, {"image_mean": [0.5] * 3}, {"vision_head_width": 8}):
-        with pytest.raises(ValueError, match=f"one kind can be mixed; {next(iter(change))} is "):
-            interpolate(one, ClipEncoder(**plain | change), 0.5)
     biased = ClipEncoder(**plain | {"logit_bias": True})
     assert (
         interpolate(biased, one, 0.5).logit_bias is None and interpolate(one, biased, 0.5).logit_bias == -10
@@ -290,7 +285,7 @@ def test_stages_that_make_no_sense(stage, says):
 
 
 def test_models_that_make_no_sense():
-    with pytest.raises(ValueError, match="unknown key 'vision_witdh' under model:; known are embed_dim"):
+    with pytest.raises(ValueError, match="did you mean 'vision_width'"):
         ClipStage(config(model={**TINY, "vision_witdh": 1}))
     resnet = {"vision_layers": [1, 1, 1, 1], "vision_patch_size": None, "image_resolution": 32}
     with pytest.raises(ValueError, match="batch norm"):

@@ -41,7 +41,7 @@ def test_what_cannot_be_learned_from_is_named_and_left_out(example, tmp_path, ca
     found = example.with_captions(tmp_path, 64)
     assert [(list(picture), caption) for picture, caption in found] == [
         (["jpg"], "a cat"),
-        (["png"], "a dog"),
+        (["gif"], "a dog"),
     ]
     left_out = capsys.readouterr().err
     for name in ("b.JPG", "c.png", "small.png", "cut.png", "old.png"):

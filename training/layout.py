@@ -1,8 +1,10 @@
 """What a network was made with, and whether a recipe that goes on from it says the same."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from inspect import signature
 from typing import Any, TypeVar
+
+from ..weights.table import nearest
 
 T = TypeVar("T")
 
@@ -35,7 +37,8 @@ def new_network(kind: Callable[..., T], layout: Mapping[str, Any], **own: Any) -
     return kind(**layout, **own)
 
 
-def _check_known(layout: Mapping[str, Any], known: Iterable[str]) -> None:
+def _check_known(layout: Mapping[str, Any], known: Collection[str]) -> None:
     for key in layout:
         if key not in known:
-            raise ValueError(f"unknown key {key!r} under model:; known are {', '.join(known)}")
+            hint = nearest(key, known)
+            raise ValueError(f"unknown key {key!r} under model:{hint}; known are {', '.join(known)}")

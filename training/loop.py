@@ -85,7 +85,7 @@ class _Run:
             begin(shards)
 
         device = self.accelerator.device
-        for module in stage.frozen:
+        for module in getattr(stage, "frozen", ()):
             module.to(device).eval().requires_grad_(False)
         stage.model.to(device).train()
         self.dtype = resolve_dtype(config.precision, device)
@@ -212,8 +212,6 @@ class _Run:
         means = self.means.over(self.accelerator)
         speed = self.count * self.config.batch_size / (time.perf_counter() - self.clock)
         line = {**means, "learning_rate": self.config.rate(self.step - 1), "samples_per_s": round(speed, 2)}
-        if flops := getattr(self.stage, "flops_per_sample", None):
-            line["tflop_per_s"] = round(speed * flops / 1e12, 4)
         self.record.write(self.step, line)
         if not math.isfinite(means["loss"]) or not math.isfinite(means["gradient_norm"]):
             raise FloatingPointError(
@@ -256,8 +254,11 @@ class _Run:
 
     @torch.no_grad()
     def _draw(self) -> None:
+        samples = getattr(self.stage, "samples", None)
+        if samples is None:
+            return
         averaged = self._averaged(self.dtype)
-        if self.accelerator.is_main_process and (sheet := self.stage.samples(averaged)) is not None:
+        if self.accelerator.is_main_process and (sheet := samples(averaged)) is not None:
             path = self.out / "samples" / f"step-{self.step:08d}.png"
             path.parent.mkdir(exist_ok=True)
             with write_whole(path) as beside:

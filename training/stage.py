@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from PIL.Image import Image
 
 
 class Stage(Protocol):
     """A network with its loss; the loop in `fit` knows nothing else about it.
 
-    A stage may also have `flops_per_sample` (forward and backward), and is then timed in TFLOP/s; and `begin(shards)`,
-    called once before all else, for what it must know of the data as a whole and keeps in buffers of `model`.
+    A stage may also have
+    - `begin(shards)`, called once before all else, for what it must know of the data as a whole and keeps in buffers of
+      `model`;
+    - `frozen`, modules that `loss` and `samples` compute with beside `model`, such as an encoder of texts. They are
+      moved to the device, in eval mode and without gradients, are in no checkpoint, and must be the same again when the
+      run is resumed;
+    - `samples(model)`, which gives a picture, a sheet of what the averaged network makes now.
     """
 
     @property
     def model(self) -> torch.nn.Module:
         """What is trained: float32 parameters on the CPU, the same in every process, in their memory format."""
-        ...
-
-    @property
-    def frozen(self) -> Sequence[torch.nn.Module]:
-        """What `loss` and `samples` also compute with, such as an encoder of texts.
-
-        It is moved to the device beside `model`, in eval mode and without gradients, and is in no checkpoint. It must
-        be the same again when the run is resumed.
-        """
         ...
 
     def prepare(self, sample: dict[str, Any]) -> dict[str, Any]:
@@ -46,10 +41,6 @@ class Stage(Protocol):
         `model` is called like the network and returns float32. `batch` holds stacked results of `prepare` on
         the training device. What is random is drawn from `generator` (on the CPU): a resumed run repeats it.
         """
-        ...
-
-    def samples(self, model: torch.nn.Module) -> Image | None:
-        """A sheet of what the averaged network makes now, or None."""
         ...
 
     def save(self, model: torch.nn.Module, folder: Path) -> None:

@@ -55,6 +55,12 @@ class DiffusionPrior(ModelMixin, ConfigMixin):
         self.register_buffer("mean", torch.zeros(clip_dim))
         self.register_buffer("std", torch.ones(clip_dim))
 
+    @torch.no_grad()
+    def fit(self, embeddings: Tensor, text_embeddings: Tensor) -> None:
+        """Take mean and deviation of image embeddings [N, clip_dim], by which it works on normalised ones."""
+        self.mean.copy_(embeddings.mean(0))
+        self.std.copy_(embeddings.std(0, correction=0).clamp_min(1e-6))
+
     @classmethod
     def from_original(cls, state_dict: Mapping[str, Tensor], config: dict | None = None) -> "DiffusionPrior":
         """The prior of a published checkpoint, float32, in eval mode.

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,21 @@ def load_part(kind: Any, folder: Path, dtype: Any) -> Any:
     return load_saved(kind, folder, dtype)
 
 
+@contextmanager
+def new_folder(folder: str | os.PathLike, mark: str = INDEX) -> Iterator[Path]:
+    """A folder to write a model to, which at the end takes the place of `folder` or of the model that lies there.
+
+    mark: the file by which a model is known. Raises FileExistsError, and touches nothing, if something else lies there.
+    """
+    folder = Path(folder).absolute()
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / mark).is_file()):
+        raise FileExistsError(f"{folder} holds something else than a model; give a new folder")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with write_whole(folder) as beside:
+        beside.mkdir()
+        yield beside
+
+
 def write_model_folder(
     folder: str | os.PathLike,
     pipeline: str,
@@ -112,16 +128,11 @@ def write_model_folder(
     pipeline: the name of the class that loads it. parts: name -> network or tokenizer, in their present format, or the
     path of a folder of one to copy, of which `settings` say what it is; or pairs of these, one asked for when the one
     before is written. Beside each part lie its checksums, which loading compares.
-    Raises FileExistsError, and touches nothing, if there is something else in `folder`.
+    Raises what `new_folder` raises.
     """
-    folder = Path(folder).absolute()
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / INDEX).is_file()):
-        raise FileExistsError(f"{folder} holds something else than a model; give a new folder")
-    folder.parent.mkdir(parents=True, exist_ok=True)
     pairs = parts if isinstance(parts, Iterator) else parts.items()
     index: dict[str, Any] = {"_class_name": pipeline, **settings}
-    with write_whole(folder) as beside:
-        beside.mkdir()
+    with new_folder(folder) as beside:
         for name, part in pairs:
             if isinstance(part, Path):
                 shutil.copytree(part, beside / name)
@@ -135,6 +146,23 @@ def write_model_folder(
             write_checksums(beside / name)
             del part  # before the next one is made
         (beside / INDEX).write_text(json.dumps(index, indent=2), encoding="utf-8")
+
+
+def save_into(
+    model: Any,
+    folder: str | os.PathLike,
+    pipeline: str,
+    parts: Mapping[str, Any],
+    beside: Mapping[str, Any],
+    settings: Mapping[str, Any],
+) -> None:
+    """Write trained parts and settings: with all else that the model in the folder `model` has or, without one, with
+    the parts `beside` them as a model of `pipeline`. Raises what the two below and above raise.
+    """
+    if model:
+        extend_model_folder(model, folder, parts, settings)
+    else:
+        write_model_folder(folder, pipeline, {**parts, **beside}, settings)
 
 
 def extend_model_folder(

@@ -30,8 +30,7 @@ def write_whole(target: str | os.PathLike) -> Iterator[Path]:
             shutil.rmtree(before)
         else:
             beside.replace(target)
-        if os.name != "nt":
-            _flush(target.parent)
+        _flush(target.parent)
     finally:
         if beside.is_dir():
             shutil.rmtree(beside)
@@ -40,6 +39,8 @@ def write_whole(target: str | os.PathLike) -> Iterator[Path]:
 
 
 def _flush(path: Path) -> None:
+    if os.name == "nt":
+        return  # it flushes neither folders nor files that were opened for reading
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from ..model import ClipModel
     from .labelled_pictures import LabelledPictures
 
-_AT_ONCE = 4096
-
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -103,23 +101,6 @@ def evaluate_scores(scores: Any, targets: Sequence[int] | np.ndarray, labels: Se
     return Evaluation(tuple(labels), confusion, np.bincount(targets[before < 5], minlength=len(labels)))
 
 
-def _added(parts: Sequence[Evaluation]) -> Evaluation:
-    confusion, top5_hits = (
-        np.sum([getattr(part, name) for part in parts], axis=0) for name in ("confusion", "top5_hits")
-    )
-    return Evaluation(parts[0].labels, confusion, top5_hits)
-
-
-def evaluate_vectors(
-    vectors: Any, label_vectors: Any, targets: Sequence[int], labels: Sequence[str]
-) -> Evaluation:
-    """The nearest label vector [C, D] names each picture vector [N, D]; in pieces, as N × C may be large."""
-    pieces = [slice(first, first + _AT_ONCE) for first in range(0, max(1, len(vectors)), _AT_ONCE)]
-    return _added(
-        [evaluate_scores(vectors[some] @ label_vectors.T, targets[some], labels) for some in pieces]
-    )
-
-
 def evaluate_model(
     model: ClipModel,
     data: LabelledPictures,
@@ -143,14 +124,13 @@ def evaluate_model(
     test = embed_sources(model, data.pictures, progress=progress)
     skipped = [sentence for _, sentence in test.skipped]
     targets = data.take(test.kept).targets
-    results = {"zero-shot": evaluate_vectors(test.vectors, label_vectors, targets, data.labels)}
+    results = {"zero-shot": evaluate_scores(test.vectors @ label_vectors.T, targets, data.labels)}
     if train is not None and places is not None:
         learned = embed_sources(model, train.pictures, progress=progress)
         skipped += [sentence for _, sentence in learned.skipped]
         given = (learned.vectors, train.take(learned.kept).targets, test.vectors, len(train.labels))
         targets = [places[target] for target in targets]
-        scores, _ = linear_probe(*given)
-        results["linear probe"] = evaluate_scores(scores, targets, train.labels)
+        results["linear probe"] = evaluate_scores(linear_probe(*given), targets, train.labels)
         results["nearest 20"] = evaluate_scores(nearest_neighbours(*given), targets, train.labels)
     return results, list(dict.fromkeys(skipped))
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...training.shards import Shards, tars_in
-from ..picture_sources import Source, TarPicture, is_picture
+from ..picture_sources import Source, TarPicture, is_picture, picture_among
 from ..templates import check_labels
 
 _TEXTS = ("cls", "json", "txt")
@@ -138,16 +138,12 @@ def _samples(data: str | os.PathLike) -> Iterator[tuple[TarPicture, dict[str, by
     if not os.fspath(data).endswith(".tar") and not os.path.exists(data):
         raise FileNotFoundError(f"{data} is neither a folder of classes nor a shard")
     shards = Shards(data)
-    samples = [(sample, kinds) for sample in shards.samples if (kinds := [*filter(_shows, sample.parts)])]
+    samples = [(sample, kind) for sample in shards.samples if (kind := picture_among(sample.parts))]
     if not samples:
         raise ValueError(f"{data} holds no pictures (files named KEY.png, KEY.jpg, …)")
-    for sample, kinds in samples:
+    for sample, shown in samples:
         parts = {
             kind: TarPicture(sample.shard, f"{sample.key}.{kind}", *sample.parts[kind])
             for kind in sample.parts
         }
-        yield parts[kinds[-1]], {kind: parts[kind].read() for kind in _TEXTS if kind in parts}
-
-
-def _shows(extension: str) -> bool:
-    return is_picture(f"picture.{extension}")
+        yield parts[shown], {kind: parts[kind].read() for kind in _TEXTS if kind in parts}

@@ -9,6 +9,8 @@ import numpy as np
 
 # openai/CLIP's README has 0.316 for its vectors, which are some 10 long; for ours of length 1 that is a hundredfold.
 USUAL_C = 31.6
+ITERATIONS = 1000
+NEIGHBOURS, TEMPERATURE = 20, 0.07
 STRENGTHS = (0.0316, 0.316, 3.16, USUAL_C, 316.0, 3160.0)
 
 
@@ -17,25 +19,20 @@ def linear_probe(
     train_targets: Sequence[int],
     test: Any,
     classes: int,
-    C: float | None = None,
-    max_iter: int = 1000,
-) -> tuple[np.ndarray, float]:
-    """Logistic regression on vectors of length 1: log-probabilities [M, classes] of `test` [M, D], and the C it used.
+) -> np.ndarray:
+    """Logistic regression on vectors of length 1: log-probabilities [M, classes] of `test` [M, D].
 
-    train [N, D] with targets from 0 to classes - 1; a class without pictures gets -1e9. C is the inverse strength of
-    regularisation; None tries six on a held-out fifth of `train`, then fits to all, or takes 31.6 where a fifth
-    would say little: if some class has a single picture, or there are fewer than five for each class on average.
+    train [N, D] with targets from 0 to classes - 1; a class without pictures gets -1e9. The strength of regularisation
+    is the best of six on a held-out fifth of `train`, or the usual one where a fifth would say little: if some class
+    has a single picture, or there are fewer than five for each class on average.
     Deterministic. Source: Radford et al. 2021, appendix A.3, and openai/CLIP's README.
     Raises ValueError for fewer than two classes, shapes that do not fit, and vectors that are not finite.
     """
     from sklearn.linear_model import LogisticRegression
 
     x, y, queries = _checked(train, train_targets, test, classes)
-    if C is not None and not 0 < C < float("inf"):
-        raise ValueError(f"C must be above 0, such as {USUAL_C}, not {C}")
-    C = _swept(x, y, max_iter) if C is None else C
-    fitted = LogisticRegression(C=C, max_iter=max_iter).fit(x, y)
-    return _spread(fitted.predict_log_proba(queries), np.asarray(fitted.classes_), classes), C
+    fitted = LogisticRegression(C=best_strength(x, y), max_iter=ITERATIONS).fit(x, y)
+    return _spread(fitted.predict_log_proba(queries), np.asarray(fitted.classes_), classes)
 
 
 def nearest_neighbours(
@@ -43,32 +40,27 @@ def nearest_neighbours(
     train_targets: Sequence[int],
     test: Any,
     classes: int,
-    k: int = 20,
-    temperature: float | None = 0.07,
 ) -> np.ndarray:
-    """Shares of the vote [M, classes] among the k nearest of `train` [N, D] by cosine, for `test` [M, D].
+    """Shares of the vote [M, classes] among the 20 nearest of `train` [N, D] by cosine, for `test` [M, D].
 
-    A vote weighs exp(cosine / temperature), or one with temperature=None. k is at most N.
+    A vote weighs exp(cosine / 0.07). Raises ValueError as `linear_probe` does.
     Source: Wu et al. 2018, "Unsupervised feature learning via non-parametric instance discrimination", section 3.4.
-    Raises ValueError as `linear_probe` does, and for k or temperature that are not above 0.
     """
     from sklearn.neighbors import KNeighborsClassifier
 
     x, y, queries = _checked(train, train_targets, test, classes)
-    if k < 1 or (temperature is not None and not temperature > 0):
-        raise ValueError(f"k and temperature must be above 0, not {k} and {temperature}")
 
     def weights(distances: np.ndarray) -> np.ndarray:
         # Relative to the nearest, so that the weights neither overflow nor all vanish.
-        return np.exp((distances.min(axis=1, keepdims=True) - distances) / temperature)
+        return np.exp((distances.min(axis=1, keepdims=True) - distances) / TEMPERATURE)
 
-    vote: Any = "uniform" if temperature is None else weights
-    model = KNeighborsClassifier(min(k, len(x)), weights=vote, algorithm="brute", metric="cosine")
+    how: Any = {"weights": weights, "algorithm": "brute", "metric": "cosine"}
+    model = KNeighborsClassifier(min(NEIGHBOURS, len(x)), **how)
     return _spread(model.fit(x, y).predict_proba(queries), np.asarray(model.classes_), classes, absent=0.0)
 
 
-def _swept(x: np.ndarray, y: np.ndarray, max_iter: int) -> float:
-    """The C that is best on a held-out fifth; the smaller of equals."""
+def best_strength(x: np.ndarray, y: np.ndarray) -> float:
+    """The C of `linear_probe`, the inverse strength of regularisation; the smaller of equals."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import train_test_split
 
@@ -78,7 +70,8 @@ def _swept(x: np.ndarray, y: np.ndarray, max_iter: int) -> float:
     parts = train_test_split(x, y, test_size=0.2, stratify=y, random_state=0)
     fit_x, held_x, fit_y, held_y = parts
     scores = [
-        LogisticRegression(C=C, max_iter=max_iter).fit(fit_x, fit_y).score(held_x, held_y) for C in STRENGTHS
+        LogisticRegression(C=C, max_iter=ITERATIONS).fit(fit_x, fit_y).score(held_x, held_y)
+        for C in STRENGTHS
     ]
     return STRENGTHS[int(np.argmax(scores))]
 

@@ -13,6 +13,7 @@ from ..picture_sources import Source, embed_sources
 if TYPE_CHECKING:
     from ..model import ClipModel
 
+KS = (1, 5, 10)
 _AT_ONCE = 1024
 
 
@@ -30,64 +31,29 @@ def evaluate_retrieval(
 
 
 @torch.no_grad()
-def retrieval_recall(
-    images: Tensor,
-    texts: Tensor,
-    ks: Sequence[int] = (1, 5, 10),
-    image_of_text: Tensor | Sequence[int] | None = None,
-) -> dict[str, dict[int, float]]:
-    """Recall@k both ways: {"image_to_text": {1: …, 5: …}, "text_to_image": {…}}, shares from 0 to 1.
+def retrieval_recall(images: Tensor, texts: Tensor) -> dict[str, dict[int, float]]:
+    """Recall@k both ways: {"image_to_text": {1: …, 5: …, 10: …}, "text_to_image": {…}}, shares from 0 to 1.
 
-    images [N, D] and texts [M, D] of length 1. Text j belongs to picture image_of_text[j]; by default N = M and to
-    picture j. A picture with several texts is found right if any of them is among the k best, as is usual for COCO.
+    images [N, D] of length 1 and texts [N, D], each picture's own in its row.
     Ties count against the model: what scores as high as the right answer stands before it, so that a model which gives
-    everything one vector finds nothing. Memory is that of 1,024 rows of the N × M similarities.
-    Raises ValueError for vectors that do not fit together or are not finite, and for a picture without a text.
+    everything one vector finds nothing. Memory is that of 1,024 rows of the N × N similarities.
+    Raises ValueError for vectors that do not fit together or are not finite.
     """
-    owner = _checked(images, texts, ks, image_of_text)
-    number = torch.arange(len(images))
-    ranks = {
-        "image_to_text": _ranks(images, texts, number, owner),
-        "text_to_image": _ranks(texts, images, owner, number),
-    }
-    return {way: {k: float((rank < k).double().mean()) for k in ks} for way, rank in ranks.items()}
-
-
-def _ranks(queries: Tensor, answers: Tensor, query_group: Tensor, answer_group: Tensor) -> Tensor:
-    """How many wrong answers score at least as high as the best right one, for each query."""
-    ranks = []
-    for first in range(0, len(queries), _AT_ONCE):
-        some = slice(first, first + _AT_ONCE)
-        scores = queries[some].float() @ answers.float().T
-        right = query_group[some, None] == answer_group
-        best = scores.masked_fill(~right, -torch.inf).amax(dim=1, keepdim=True)
-        ranks.append(((scores >= best) & ~right).sum(dim=1))
-    return torch.cat(ranks)
-
-
-def _checked(
-    images: Tensor, texts: Tensor, ks: Sequence[int], owner: Tensor | Sequence[int] | None
-) -> Tensor:
-    if images.ndim != 2 or texts.ndim != 2 or not len(images) or images.shape[1] != texts.shape[1]:
+    if images.ndim != 2 or images.shape != texts.shape or not len(images):
         raise ValueError(
-            "retrieval needs vectors [N, D] of pictures and [M, D] of texts, "
-            f"not {list(images.shape)} and {list(texts.shape)}"
+            f"retrieval needs vectors [N, D] of pictures and as many of texts, not {list(images.shape)} and "
+            f"{list(texts.shape)}"
         )
     if not (images.isfinite().all() and texts.isfinite().all()):
         raise ValueError("the vectors hold values that are not finite; the model is broken")
-    if not ks or any(k < 1 for k in ks):
-        raise ValueError(f"recall@k needs every k to be at least 1, not {list(ks)}")
-    if owner is None:
-        if len(images) != len(texts):
-            raise ValueError(
-                f"there are {len(images)} pictures and {len(texts)} texts; give as many, or say with image_of_text "
-                "which picture each text belongs to"
-            )
-        return torch.arange(len(images))
-    owner = torch.as_tensor(owner)
-    if owner.shape != (len(texts),) or not torch.equal(owner.unique(), torch.arange(len(images))):
-        raise ValueError(
-            f"image_of_text needs a picture's number from 0 to {len(images) - 1} for each of {len(texts)} texts, "
-            "and every picture at least one text"
-        )
-    return owner
+    ranks = {"image_to_text": _ranks(images, texts), "text_to_image": _ranks(texts, images)}
+    return {way: {k: float((rank < k).double().mean()) for k in KS} for way, rank in ranks.items()}
+
+
+def _ranks(queries: Tensor, answers: Tensor) -> Tensor:
+    """How many wrong answers score at least as high as the right one, for each query."""
+    ranks = []
+    for first in range(0, len(queries), _AT_ONCE):
+        scores = queries[first : first + _AT_ONCE].float() @ answers.float().T
+        ranks.append((scores >= scores.diagonal(first)[:, None]).sum(dim=1) - 1)
+    return torch.cat(ranks)

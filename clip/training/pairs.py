@@ -5,16 +5,15 @@ from typing import Any
 
 from PIL import Image
 
+from ..picture_sources import picture_among
 from ..preprocess import open_picture
-
-KINDS = ("png", "jpg", "jpeg", "webp")
 
 
 def picture_in(sample: dict[str, Any]) -> Image.Image:
     """The picture of a raw sample. Raises ValueError if it has none, and what `open_picture` raises."""
-    kind = next((kind for kind in KINDS if kind in sample), None)
+    kind = picture_among(sample)
     if kind is None:
-        raise ValueError(f"it has no picture (.{', .'.join(KINDS)})")
+        raise ValueError("it has no picture (.png, .jpg, …)")
     return open_picture(io.BytesIO(sample[kind]))
 
 

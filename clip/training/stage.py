@@ -11,7 +11,6 @@ from torch import nn
 
 from ...training import TrainConfig
 from ...training.adapters import merged
-from ...training.flops import training_flops
 from ...training.layout import check_layout, layout_of, new_network
 from ..encoder import MAX_LOGIT_SCALE, ClipEncoder
 from ..model import ClipModel
@@ -67,8 +66,6 @@ class ClipStage:
     Raises ValueError for values that do not go together, and what ClipEncoder and ClipTraining raise.
     """
 
-    frozen = ()
-
     def __init__(self, config: TrainConfig):
         self.settings = settings = ClipTraining.model_validate(config.stage)
         if config.micro_batch:
@@ -87,11 +84,9 @@ class ClipStage:
             self.model.register_parameter("logit_bias", nn.Parameter(torch.tensor(-10.0)))
             self.model.register_to_config(logit_bias=True)
         choose_trained(self.model, settings.train, settings.lora_rank)
-        if settings.pairs == "text-text":
+        if settings.pairs == "text-text" and self.model.visual is not None:
             self.model.visual.requires_grad_(False)
         self.preprocess = Preprocess.from_config(self.model.config)
-        if settings.train == "all" and settings.pairs == "image-text":
-            self.flops_per_sample = training_flops(self._forward)
 
     def prepare(self, sample: dict[str, Any]) -> dict[str, Any]:
         """A raw sample -> tokens [captions, context_length], and other_tokens alike or pixels [3, side, side]."""
@@ -106,8 +101,9 @@ class ClipStage:
 
     def loss(self, model, batch, generator):
         """The loss of a batch, how often the right text is the nearest, and the temperature."""
-        if not any(p.requires_grad for p in self.model.visual.parameters()):
-            self.model.visual.eval()  # a locked tower's batch norm stays as it is, too
+        visual = self.model.visual
+        if visual is not None and not any(p.requires_grad for p in visual.parameters()):
+            visual.eval()  # a locked tower's batch norm stays as it is, too
         with torch.no_grad():  # beyond the limit the clamped scale would have no gradient to come back by
             self.model.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
         pairs = {name: _drawn(some, generator) if some.dim() == 3 else some for name, some in batch.items()}
@@ -116,10 +112,6 @@ class ClipStage:
         right = (first @ texts.T).argmax(1) == torch.arange(len(first), device=first.device)
         metrics = {"right_caption": right.float().mean(), "logit_scale": scale}
         return LOSSES[self.settings.loss](first, texts, scale, bias), metrics
-
-    def samples(self, model):
-        """Nothing to look at yet."""
-        return None
 
     def save(self, model, folder: Path) -> None:
         """Write network and tokenizer as `ClipModel.from_pretrained` reads them."""
@@ -130,11 +122,6 @@ class ClipStage:
 
     def _tokens(self, texts: list[str]) -> torch.Tensor:
         return self.tokenizer(texts, self.model.config["context_length"], truncate=True)
-
-    def _forward(self) -> None:
-        side = self.model.config["image_resolution"]
-        tokens = self.tokenizer(["a photo of something"], self.model.config["context_length"], truncate=True)
-        self.model(torch.zeros(1, 3, side, side), tokens)
 
 
 def _drawn(tokens: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -13,7 +13,6 @@ from ...clip.training.loss import contrastive_loss, gathered
 from ...clip.training.pairs import caption_in
 from ...clip.training.tokenizers import named_tokenizer
 from ...training import TrainConfig
-from ...training.flops import training_flops
 from ...training.layout import check_layout, layout_of, new_network
 from ...weights.load_saved import load_saved
 from ...weights.model_folder import extend_model_folder, find_model, load_part, read_index, write_model_folder
@@ -55,8 +54,6 @@ class NoisedClipStage:
     alone. Raises what these two raise, and ValueError for what does not go together.
     """
 
-    frozen = ()
-
     def __init__(self, config: TrainConfig):
         self.settings = settings = NoisedClipTraining.model_validate(config.stage)
         if config.micro_batch:
@@ -74,7 +71,6 @@ class NoisedClipStage:
         self.hybrid = HybridLoss(settings.schedule, self.model.config["n_timesteps"])
         if settings.base:
             self._check_base(settings.base)
-        self.flops_per_sample = training_flops(self._forward)
 
     def prepare(self, sample: dict[str, Any]) -> dict[str, Any]:
         """Picture and `txt` of a raw sample -> image uint8 [3, side, side], tokens [max_text_len] and their count."""
@@ -85,17 +81,11 @@ class NoisedClipStage:
     def loss(self, model, batch, generator):
         """The contrastive loss of a batch with noise, and how often the right text is the nearest."""
         image = batch["image"].float() / 127.5 - 1
-        timesteps = torch.randint(self.hybrid.steps, (len(image),), generator=generator).to(image.device)
-        noise = torch.randn(image.shape, generator=generator).to(image.device)
-        x = self.hybrid.add_noise(image, timesteps, noise)
+        x, timesteps, _ = self.hybrid.noised(image, generator)
         images, texts = (gathered(each) for each in model(x, timesteps, batch["tokens"], batch["length"]))
         right = (images @ texts.T).argmax(1) == torch.arange(len(images), device=images.device)
         loss = contrastive_loss(images, texts, self.model.config["logit_scale"])
         return loss, {"right_caption": right.float().mean()}
-
-    def samples(self, model):
-        """Nothing to look at."""
-        return None
 
     def save(self, model, folder: Path) -> None:
         """Write network and tokenizer, beside the model that it is to guide if there is one."""
@@ -116,7 +106,3 @@ class NoisedClipStage:
         for key, theirs in (("image_size", network["image_size"]), ("schedule", schedule)):
             if theirs not in (None, ours[key]):
                 raise ValueError(f"base: {base} has {key} {theirs!r}, but the recipe says {ours[key]!r}")
-
-    def _forward(self) -> None:
-        side = self.model.config["image_size"]
-        self.model(torch.zeros(1, 3, side, side), torch.zeros(1, dtype=torch.int64), *self._tokens(["a"]))

@@ -16,9 +16,8 @@ from ...clip.training.tokenizers import TOYBOX_TOKENIZER
 from ...toybox.sheet import contact_sheet
 from ...training import TrainConfig
 from ...training.adapters import add_adapters, merged
-from ...training.flops import training_flops
 from ...training.layout import new_network
-from ...weights.model_folder import extend_model_folder, find_model, write_model_folder
+from ...weights.model_folder import find_model, save_into
 from ..denoiser import clipped, from_epsilon, guided
 from ..glide import GlideUNet
 from ..loss import HybridLoss
@@ -93,8 +92,16 @@ class GlideStage:
         if self.settings.train == "lora":
             add_adapters(self.model, ADAPTED, self.settings.lora_rank)
             self.model.input_blocks[0].requires_grad_(bool(config.model.get("inpaint")))
-        else:
-            self.flops_per_sample = training_flops(self._forward)
+
+    @property
+    def whole(self) -> str | None:
+        """The model that it is saved into, if any."""
+        return self.settings.start_from
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """What is saved of the settings: how the network is sampled from."""
+        return {"schedule": self.settings.schedule}
 
     @property
     def levels(self) -> int:
@@ -113,16 +120,10 @@ class GlideStage:
     def loss(self, model, batch, generator):
         """The mean hybrid loss of a batch, and its two parts."""
         image, given = self.conditions(batch["image"], generator)
-        n, device = len(image), image.device
-        timesteps = torch.randint(self.levels, (n,), generator=generator).to(device)
-        noise = torch.randn(image.shape, generator=generator).to(device)
-        kept = (torch.rand(n, 1, generator=generator) >= self.settings.drop_text).to(device)
-        x = self.hybrid.add_noise(image, timesteps, noise)
+        x, timesteps, noise = self.hybrid.noised(image, generator, self.levels)
+        kept = (torch.rand(len(image), 1, generator=generator) >= self.settings.drop_text).to(image.device)
         text = self.reader.inputs(batch["tokens"], batch["mask"] & kept)
-        predicted = model(x, timesteps, **text, **given)
-        error, bound = self.hybrid(predicted.float(), image, x, timesteps, noise)
-        weighted = error * self.hybrid.weight(timesteps)
-        return (weighted + bound).mean(), {"squared_error": error.mean(), "bound": bound.mean()}
+        return self.hybrid.mean(model(x, timesteps, **text, **given), image, x, timesteps, noise)
 
     def conditions(self, image: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Images uint8 [N, 3, H, W] as they are learned, in [-1, 1], and what the network is told of them."""
@@ -139,13 +140,10 @@ class GlideStage:
         return contact_sheet(as_arrays(x), columns=6)
 
     def save(self, model, folder: Path) -> None:
-        """Write the model as `maquette.pipeline` reads it: with all else that it had, if it started from one."""
-        parts, settings = {self.part: merged(model)}, {"schedule": self.settings.schedule}
-        if self.settings.start_from:
-            start = find_model(self.settings.start_from, "text-to-image")
-            extend_model_folder(start, folder, parts, settings)
-        else:
-            write_model_folder(folder, "GlidePipeline", {**parts, **self.reader.parts()}, settings)
+        """Write the model as `maquette.pipeline` reads it: with all else that it had, if it is saved into one."""
+        whole = self.whole and find_model(self.whole, "text-to-image")
+        parts, beside = {self.part: merged(model)}, self.reader.parts()
+        save_into(whole, folder, "GlidePipeline", parts, beside, self.sampling)
 
     def _drawn(self, model, texts: list[str], side: int, scale: float, **given: Tensor) -> Tensor:
         """Samples [N, 3, side, side] of `texts`, which hold those for guidance too, unless the scale is 1."""
@@ -176,13 +174,6 @@ class GlideStage:
             return reader_of(settings.start_from)
         path = settings.tokenizer or "toybox"
         return TextReader(GlideTokenizer.from_file(TOYBOX_TOKENIZER if path == "toybox" else path))
-
-    def _forward(self) -> None:
-        """Of one sample, as it is learned."""
-        side, ctx = self.model.config["image_size"], self.model.config["text_ctx"]
-        image, given = self.conditions(torch.zeros(1, 3, side, side, dtype=torch.uint8), torch.Generator())
-        text = self.reader.inputs(*self.reader.tokens([""], ctx))
-        self.model(image, torch.zeros(1), **text, **given)
 
 
 def as_arrays(x: Tensor) -> list[np.ndarray]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import torch
@@ -13,9 +12,6 @@ from torch import Tensor
 
 from ...toybox import make_scene, render
 from ...toybox.sheet import contact_sheet
-from ...training import TrainConfig
-from ...training.adapters import merged
-from ...weights.model_folder import extend_model_folder, find_model, write_model_folder
 from ..glide import GlideUNet
 from ..text_reader import TextReader
 from .low_res import degraded, random_crops, reduced
@@ -64,11 +60,17 @@ class UpsamplerStage(GlideStage):
     part: ClassVar[str] = "upsampler"
     kind: ClassVar[type[GlideTraining]] = UpsamplerTraining
 
-    def __init__(self, config: TrainConfig):
-        stage = UpsamplerTraining.model_validate(config.stage)
-        if stage.base:
-            part_folder(stage.base, "unet")
-        super().__init__(config)
+    @property
+    def whole(self) -> str | None:
+        """The model that it is saved into, if any."""
+        return self.settings.base or self.settings.start_from
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """What is saved of the settings: how the network is sampled from."""
+        strength = self.settings.strength
+        said = {"upsampler_strength": strength} if strength < 1 else {}
+        return {"upsampler_schedule": self.settings.schedule, **said}
 
     @property
     def levels(self) -> int:
@@ -95,18 +97,6 @@ class UpsamplerStage(GlideStage):
         rows = rearrange(torch.stack(shown), "kind n c h w -> (n kind) c h w")
         return contact_sheet(as_arrays(rows), columns=6)
 
-    def save(self, model, folder: Path) -> None:
-        """Write the upsampler, with its base if there is one, as `maquette.pipeline` reads them."""
-        settings: dict[str, Any] = {"upsampler_schedule": self.settings.schedule}
-        if self.settings.strength < 1:
-            settings["upsampler_strength"] = self.settings.strength
-        if whole := self.settings.base or self.settings.start_from:
-            base = find_model(whole, "text-to-image")
-            extend_model_folder(base, folder, {self.part: merged(model)}, settings)
-        else:
-            parts = {self.part: merged(model), **self.reader.parts()}
-            write_model_folder(folder, "GlidePipeline", parts, settings)
-
     def _network(self, layout: dict[str, Any]) -> GlideUNet:
         model = super()._network(layout)
         side, crop, factor = model.config["image_size"], self.settings.crop, max(FACTOR, model.factor)
@@ -117,4 +107,7 @@ class UpsamplerStage(GlideStage):
         return model
 
     def _reader(self) -> TextReader:
-        return reader_of(self.settings.base) if self.settings.base else super()._reader()
+        if not self.settings.base:
+            return super()._reader()
+        part_folder(self.settings.base, "unet")  # raises if there is none
+        return reader_of(self.settings.base)

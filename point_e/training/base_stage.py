@@ -18,15 +18,14 @@ from ...diffusion.training.start import part_folder
 from ...toybox import make_scene, render
 from ...toybox.sheet import contact_sheet
 from ...training import Shards, TrainConfig
-from ...training.flops import training_flops
 from ...training.layout import check_layout, layout_of, new_network
 from ...weights.load_saved import load_saved
-from ...weights.model_folder import extend_model_folder, find_model, has_part, read_index, write_model_folder
+from ...weights.model_folder import find_model, has_part, read_index, save_into
 from ..drawing import draw_cloud
 from ..point_cloud import PointCloud
 from ..sampling import TRAINING_STEPS, Stage, as_clouds, sample_points
 from ..transformer import PointDiffusionTransformer
-from .clouds import POINTS, random_points, read_cloud, scaled
+from .clouds import random_points, read_cloud, scaled
 from .conditions import PointConditions
 
 PIPELINE, TASK = "PointEPipeline", "text-to-3d"
@@ -83,8 +82,6 @@ class PointStage:
         self.model = self._network({**config.model, **self.conditions.layout()}, trained)
         self.points = self.settings.points or self.model.config["n_ctx"]
         self.hybrid = HybridLoss(self.settings.schedule, TRAINING_STEPS, self.settings.snr_clamp)
-        x0, given = self._example()
-        self.flops_per_sample = training_flops(lambda: self.model(x0, torch.zeros(1), **given))
 
     def begin(self, shards: Shards) -> None:
         """See PointConditions.check."""
@@ -100,14 +97,8 @@ class PointStage:
         x0, given = self.targets(batch["cloud"], generator)
         given |= self.conditions.arguments(told, generator, self.settings.drop)
         counts = self.model.token_counts(x0.shape[2], given)
-        n, device = len(x0), x0.device
-        timesteps = torch.randint(self.hybrid.steps, (n,), generator=generator).to(device)
-        noise = torch.randn(x0.shape, generator=generator).to(device)
-        x = self.hybrid.add_noise(x0, timesteps, noise)
-        predicted = model(x, timesteps, **given, counts=counts).float()
-        error, bound = self.hybrid(predicted, x0, x, timesteps, noise)
-        weighted = error * self.hybrid.weight(timesteps)
-        return (weighted + bound).mean(), {"squared_error": error.mean(), "bound": bound.mean()}
+        x, timesteps, noise = self.hybrid.noised(x0, generator)
+        return self.hybrid.mean(model(x, timesteps, **given, counts=counts), x0, x, timesteps, noise)
 
     def targets(
         self, clouds: Tensor, generator: torch.Generator, few: bool = True
@@ -141,10 +132,8 @@ class PointStage:
         if self.part == "base":
             share = self.settings.text_share
             settings |= {"reads_words": share > 0, "reads_pictures": share < 1}
-        if self.whole:
-            extend_model_folder(find_model(self.whole, TASK), folder, {self.part: model}, settings)
-        else:
-            write_model_folder(folder, PIPELINE, {self.part: model, **self.conditions.parts()}, settings)
+        whole = self.whole and find_model(self.whole, TASK)
+        save_into(whole, folder, PIPELINE, {self.part: model}, self.conditions.parts(), settings)
 
     def _sampled(self, model, clouds: Tensor, arguments: dict[str, Any]) -> Tensor:
         """Clouds [N, points, 6] made of what is known about true ones."""
@@ -181,9 +170,3 @@ class PointStage:
         model = self.network(**{**had, **layout})
         model.load_state_dict(trained.state_dict())
         return model
-
-    @torch.no_grad()
-    def _example(self) -> tuple[Tensor, dict[str, Any]]:
-        """One sample as it is learned, and what is told of it."""
-        x0, given = self.targets(torch.zeros(1, POINTS, 6), torch.Generator())
-        return x0, given | (self.conditions.of_texts([""]) if self.conditions.clip else {})

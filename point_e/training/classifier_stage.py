@@ -13,7 +13,6 @@ from pydantic import BaseModel, Field
 
 from ...clip.training.pairs import caption_in
 from ...training import TrainConfig
-from ...training.flops import training_flops
 from ...training.layout import new_network
 from ..classifier import PointNetClassifier
 from ..points import in_unit_ball
@@ -40,8 +39,6 @@ class ClassifierStage:
     a cloud, see `read_cloud`, and a caption. Raises what these raise.
     """
 
-    frozen = ()
-
     def __init__(self, config: TrainConfig):
         self.settings = settings = ClassifierTraining.model_validate(config.stage)
         if config.precision != "float32":
@@ -52,7 +49,6 @@ class ClassifierStage:
         self.model = new_network(
             PointNetClassifier, config.model, num_class=len(settings.classes), classes=settings.classes
         )
-        self.flops_per_sample = training_flops(lambda: self.model.eval()(torch.rand(1, 3, settings.points)))
 
     def prepare(self, sample: dict[str, Any]) -> dict[str, Any]:
         """See `read_cloud` and `named_class`."""
@@ -66,10 +62,6 @@ class ClassifierStage:
         guess = model(rearrange(balls, "n points c -> n c points")).log_probabilities.float()
         right = (guess.argmax(1) == batch["label"]).float().mean()
         return F.cross_entropy(guess, batch["label"], label_smoothing=SMOOTHING), {"right": right}
-
-    def samples(self, model):
-        """Nothing to look at."""
-        return None
 
     def save(self, model, folder: Path) -> None:
         """Write the classifier, as `maquette evaluate clouds --classifier` takes it."""

@@ -11,9 +11,8 @@ import torch
 from pydantic import BaseModel, NonNegativeInt, PositiveInt
 
 from ...training import TrainConfig
-from ...training.flops import training_flops
 from ...training.layout import new_network
-from ...weights.model_folder import extend_model_folder, find_model, write_model_folder
+from ...weights.model_folder import find_model, save_into
 from ..surface import SurfaceModel
 from .base_stage import PIPELINE, TASK
 from .clouds import random_rows, read_cloud
@@ -41,8 +40,6 @@ class SurfaceStage:
     see `read_cloud`, and `distances.npy`, see `read_distances`. Raises what these raise.
     """
 
-    frozen = ()
-
     def __init__(self, config: TrainConfig):
         self.settings = settings = SurfaceTraining.model_validate(config.stage)
         if settings.base:
@@ -50,7 +47,6 @@ class SurfaceStage:
         torch.manual_seed(config.seed)
         self.model = new_network(SurfaceModel, config.model)
         self.points = settings.points or self.model.config.n_ctx
-        self.flops_per_sample = training_flops(self._forward)
 
     def prepare(self, sample: dict[str, Any]) -> dict[str, Any]:
         """See `read_cloud` and `read_distances`."""
@@ -70,20 +66,10 @@ class SurfaceStage:
         absolute = error.abs()
         return (weight * absolute).mean(), {"error": absolute.mean(), "wrong_side": wrong.mean()}
 
-    def samples(self, model):
-        """Nothing to look at yet: distances."""
-        return None
-
     def save(self, model, folder: Path) -> None:
         """Write the surface model, alone or into its base."""
-        if self.settings.base:
-            extend_model_folder(find_model(self.settings.base, TASK), folder, {"surface": model}, {})
-        else:
-            write_model_folder(folder, PIPELINE, {"surface": model}, {})
-
-    def _forward(self) -> None:
-        places = torch.zeros(1, 3, self.settings.places)
-        self.model(places, point_clouds=torch.zeros(1, 3, self.points))
+        whole = self.settings.base and find_model(self.settings.base, TASK)
+        save_into(whole, folder, PIPELINE, {"surface": model}, {}, {})
 
 
 def read_distances(sample: dict[str, Any]) -> np.ndarray:

@@ -21,7 +21,6 @@ from ...diffusion.training.start import NOT_SEEN, part_folder
 from ...toybox import make_scene, render
 from ...toybox.sheet import contact_sheet
 from ...training import Shards, TrainConfig
-from ...training.flops import training_flops
 from ...training.layout import check_layout, layout_of, new_network
 from ...weights.load_saved import load_saved
 from ...weights.model_folder import has_part, read_index
@@ -87,7 +86,6 @@ class DecoderStage:
         if self.whole:
             _check_upsampler(self.whole, self.side)
         self.hybrid = HybridLoss(settings.schedule, snr_clamp=settings.snr_clamp)
-        self.flops_per_sample = training_flops(self._forward)
 
     def begin(self, shards: Shards) -> None:
         """Raises ValueError for cached vectors that are another CLIP's or not everywhere."""
@@ -100,20 +98,14 @@ class DecoderStage:
     def loss(self, model, batch, generator):
         """The mean hybrid loss of a batch, and its two parts."""
         image = batch["image"].float() / 127.5 - 1
-        n, device = len(image), image.device
-        timesteps = torch.randint(self.hybrid.steps, (n,), generator=generator).to(device)
-        noise = torch.randn(image.shape, generator=generator).to(device)
-        drawn = torch.rand(2, n, generator=generator).to(device)
+        x, timesteps, noise = self.hybrid.noised(image, generator)
+        drawn = torch.rand(2, len(image), generator=generator).to(image.device)
         text = self.clip.texts(batch["tokens"], batch["length"], drawn[0] >= self.settings.drop_text)
         given = {
             "image_embedding": self.clip.vectors(batch),
             "has_image": drawn[1] >= self.settings.drop_image,
         }
-        x = self.hybrid.add_noise(image, timesteps, noise)
-        predicted = model(x, timesteps, **given, **text)
-        error, bound = self.hybrid(predicted.float(), image, x, timesteps, noise)
-        weighted = error * self.hybrid.weight(timesteps)
-        return (weighted + bound).mean(), {"squared_error": error.mean(), "bound": bound.mean()}
+        return self.hybrid.mean(model(x, timesteps, **given, **text), image, x, timesteps, noise)
 
     @torch.no_grad()
     def samples(self, model):
@@ -155,11 +147,6 @@ class DecoderStage:
         model = UnCLIPDecoder(**{**had, **layout})
         model.load_state_dict(trained.state_dict())
         return model
-
-    def _forward(self) -> None:
-        text = self.clip.texts(*self.clip.tokenizer.with_lengths([""], self.text_ctx))
-        x = torch.zeros(1, 3, self.side, self.side)
-        self.model(x, torch.zeros(1), image_embedding=torch.zeros(1, self.clip.dim), **text)
 
 
 def _check_upsampler(whole: str, side: int) -> None:

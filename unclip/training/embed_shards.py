@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from ...clip.model import ClipModel
-from ...clip.training.pairs import KINDS
+from ...clip.picture_sources import picture_among
 from ...diffusion.training.clip_conditions import BATCH, CACHED, SAME, pixels_of
 from ...training import Shards
 from ...training.shards import add_sample
@@ -38,10 +38,8 @@ def embed_shards(data: str, out: Path, model: str = "mini") -> list[Path]:
     if above == os.fspath(out.resolve()):
         raise ValueError(f"the shards lie in {out} and would be written over; give another folder with --out")
     for sample in shards.samples:
-        if not sample.parts.keys() & set(KINDS):
-            raise ValueError(
-                f"sample {sample.key} of {sample.shard} has no picture; expected one of {', '.join(KINDS)}"
-            )
+        if picture_among(sample.parts) is None:
+            raise ValueError(f"sample {sample.key} of {sample.shard} has no picture (.png, .jpg, …)")
     numbers: dict[str, list[int]] = {path: [] for path in shards.paths}
     for number, sample in enumerate(shards.samples):
         numbers[sample.shard].append(number)

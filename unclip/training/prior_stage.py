@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +16,6 @@ from ...diffusion.sampling import sample
 from ...diffusion.schedules import make_scheduler
 from ...diffusion.training.clip_conditions import ClipConditions
 from ...training import Shards, TrainConfig
-from ...training.flops import training_flops
 from ..denoisers import LIMIT
 from ..prior import DiffusionPrior
 from .saving import check_base, save_part, start_prior
@@ -46,52 +45,71 @@ class DiffusionPriorTraining(PriorTraining, title="stage: of a diffusion prior's
     schedule: str = "squaredcos_cap_v2"
 
 
-class PriorStage:
+class EitherPriorStage:
+    """What the stages of both priors share: they learn CLIP's vectors of pictures from captions."""
+
+    network: ClassVar[Any]
+    settings_of: ClassVar[type[PriorTraining]] = PriorTraining
+
+    def __init__(self, config: TrainConfig):
+        self.settings: Any = self.settings_of.model_validate(config.stage)
+        self.clip = ClipConditions(self.settings.clip)
+        check_base(self.settings.base, self.clip)
+        self.frozen = [self.clip.encoder]
+        torch.manual_seed(config.seed)
+        self.model = start_prior(self.network, self.settings.start_from, config.model, self.clip)
+        self.text_ctx = self.model.config["text_ctx"]
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """What is saved of the settings: how the network is sampled from."""
+        return {}
+
+    def begin(self, shards: Shards) -> None:
+        """What the prior is to know of all embeddings. One that goes on keeps its own. Raises as `look_at`, `fit`."""
+        if self.settings.start_from:
+            self.clip.check(shards)
+        else:
+            self.model.fit(*self.clip.look_at(shards))
+
+    def prepare(self, sample):
+        """See ClipConditions."""
+        return self.clip.prepare(sample, self.text_ctx)
+
+    def save(self, model, folder: Path) -> None:
+        """Write the prior, with its CLIP or into its base, as `maquette.pipeline` reads them."""
+        whole = self.settings.base or self.settings.start_from
+        save_part(folder, "prior", model, self.clip, whole, self.sampling)
+
+
+class PriorStage(EitherPriorStage):
     """Trains DiffusionPrior on CLIP's vectors of pictures. Source: unCLIP (Ramesh et al. 2022), section 2.2.
 
     The recipe's `model:` holds DiffusionPrior's arguments without clip_dim and text_width, its `stage:` what
     DiffusionPriorTraining says. Raises what these raise.
     """
 
+    network: ClassVar[Any] = DiffusionPrior
+    settings_of: ClassVar[type[PriorTraining]] = DiffusionPriorTraining
+
     def __init__(self, config: TrainConfig):
-        self.settings = settings = DiffusionPriorTraining.model_validate(config.stage)
-        self.clip = ClipConditions(settings.clip)
-        check_base(settings.base, self.clip)
-        self.frozen = [self.clip.encoder]
-        torch.manual_seed(config.seed)
-        self.model = start_prior(DiffusionPrior, settings.start_from, config.model, self.clip)
-        self.text_ctx = self.model.config["text_ctx"]
-        self.noising = HybridLoss(settings.schedule)
-        self.flops_per_sample = training_flops(self._forward)
+        super().__init__(config)
+        self.noising = HybridLoss(self.settings.schedule)
 
-    def begin(self, shards: Shards) -> None:
-        """Mean and deviation of image embeddings, which it works on normalised ones by. Raises as `look_at`.
-
-        A prior that goes on keeps its own.
-        """
-        if self.settings.start_from:
-            self.clip.check(shards)
-            return
-        embeddings, _ = self.clip.look_at(shards)
-        self.model.mean.copy_(embeddings.mean(0))
-        self.model.std.copy_(embeddings.std(0, correction=0).clamp_min(1e-6))
-
-    def prepare(self, sample):
-        """See ClipConditions."""
-        return self.clip.prepare(sample, self.text_ctx)
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """What is saved of the settings: how the network is sampled from."""
+        return {"prior_schedule": self.settings.schedule}
 
     def loss(self, model, batch, generator):
         """The mean squared error of x0, and in validation what a sampled embedding has in common with the true one."""
         embedding = self.clip.vectors(batch)
-        n, device = len(embedding), embedding.device
         x0 = self.model.normalise(embedding)
-        timesteps = torch.randint(self.noising.steps, (n,), generator=generator).to(device)
-        noise = torch.randn(x0.shape, generator=generator).to(device)
-        kept = (torch.rand(n, generator=generator) >= self.settings.drop_text).to(device)
+        x, timesteps, noise = self.noising.noised(x0, generator)
+        kept = (torch.rand(len(x0), generator=generator) >= self.settings.drop_text).to(x0.device)
         validating = not torch.is_grad_enabled()
         text = self.clip.texts(batch["tokens"], batch["length"], None if validating else kept)
-        predicted = model(self.noising.add_noise(x0, timesteps, noise), timesteps, **text).float()
-        error = (predicted - x0).square().mean()
+        error = (model(x, timesteps, **text).float() - x0).square().mean()
         if not validating:
             return error, {}
         metrics = {
@@ -100,21 +118,8 @@ class PriorStage:
         }
         return error, metrics
 
-    def samples(self, model):
-        """Nothing to look at: vectors."""
-        return None
-
-    def save(self, model, folder: Path) -> None:
-        """Write the prior, with its CLIP or into its base, as `maquette.pipeline` reads them."""
-        settings = {"prior_schedule": self.settings.schedule}
-        save_part(folder, "prior", model, self.clip, self.settings.base or self.settings.start_from, settings)
-
     def _sampled(self, model, text: dict[str, Tensor], noise: Tensor) -> Tensor:
         """Embeddings [N, clip_dim] of texts, in a few steps without guidance."""
         scheduler = make_scheduler("ddim", self.settings.schedule, VALIDATION_STEPS)
         denoise = clipped(from_x0(lambda x, t: model(x, t, **text)), LIMIT)
         return self.model.denormalise(sample(denoise, scheduler, noise, lambda: noise))
-
-    def _forward(self) -> None:
-        text = self.clip.texts(*self.clip.tokenizer.with_lengths([""], self.text_ctx))
-        self.model(torch.zeros(1, self.clip.dim), torch.zeros(1, dtype=torch.long), **text)

@@ -14,7 +14,7 @@ from ...diffusion.training.clip_conditions import ClipConditions
 from ...diffusion.training.start import part_folder
 from ...training.layout import check_layout, layout_of, new_network
 from ...weights.load_saved import load_saved
-from ...weights.model_folder import extend_model_folder, find_model, read_index, write_model_folder
+from ...weights.model_folder import find_model, read_index, save_into
 from ...weights.table import unclip_task
 
 PIPELINE = "UnCLIPPipeline"
@@ -75,7 +75,5 @@ def save_part(
     settings: Mapping[str, Any],
 ) -> None:
     """Write the part `name`, with all else that the unCLIP model `base` has, or alone with its CLIP if it has one."""
-    if base:
-        extend_model_folder(find_unclip(base), folder, {name: network}, settings)
-    else:
-        write_model_folder(folder, PIPELINE, {name: network, **(clip.parts() if clip else {})}, settings)
+    beside = clip.parts() if clip else {}
+    save_into(base and find_unclip(base), folder, PIPELINE, {name: network}, beside, settings)

@@ -19,7 +19,6 @@ from ...diffusion.training.stage import as_arrays
 from ...toybox import make_scene, render
 from ...toybox.sheet import contact_sheet
 from ...training import TrainConfig
-from ...training.flops import training_flops
 from ...training.layout import new_network
 from ..large_upsampler import LargeUpsampler
 from .degradation import shuffled_degradation
@@ -52,8 +51,6 @@ class LargeUpsamplerStage:
     have `image_size` pixels or more. Raises what these raise, and ValueError for a crop that does not fit.
     """
 
-    frozen = ()
-
     def __init__(self, config: TrainConfig):
         self.settings = settings = LargeUpsamplerTraining.model_validate(config.stage)
         check_base(settings.base)
@@ -66,7 +63,6 @@ class LargeUpsamplerStage:
                 f"crop {settings.crop} and image_size {self.side} must be multiples of {factor}, crop the smaller"
             )
         self.hybrid = HybridLoss(settings.schedule)
-        self.flops_per_sample = training_flops(self._forward)
 
     def prepare(self, sample):
         """See `read_picture`."""
@@ -76,14 +72,9 @@ class LargeUpsamplerStage:
         """The mean hybrid loss of a batch, and its two parts."""
         crop = self.settings.crop or self.side
         image = random_crops(batch["image"], crop, FACTOR, generator).float() / 127.5 - 1
-        n, device = len(image), image.device
         small = shuffled_degradation(reduced(image, FACTOR), generator)
-        timesteps = torch.randint(self.hybrid.steps, (n,), generator=generator).to(device)
-        noise = torch.randn(image.shape, generator=generator).to(device)
-        x = self.hybrid.add_noise(image, timesteps, noise)
-        predicted = model(x, timesteps, low_res=small).float()
-        error, bound = self.hybrid(predicted, image, x, timesteps, noise)
-        return (error + bound).mean(), {"squared_error": error.mean(), "bound": bound.mean()}
+        x, timesteps, noise = self.hybrid.noised(image, generator)
+        return self.hybrid.mean(model(x, timesteps, low_res=small), image, x, timesteps, noise)
 
     @torch.no_grad()
     def samples(self, model):
@@ -106,8 +97,3 @@ class LargeUpsamplerStage:
         """Write the upsampler, alone or into its base."""
         settings = {f"{PART}_schedule": self.settings.schedule}
         save_part(folder, PART, model, None, self.settings.base, settings)
-
-    def _forward(self) -> None:
-        side = self.settings.crop or self.side
-        x = torch.zeros(1, 3, side, side)
-        self.model(x, torch.zeros(1), low_res=x)
