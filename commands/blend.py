@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from ..pipelines.families import check_has_unclip
 from ..pipelines.picture_files import ANIMATED, check_output, free_name, save_animation
 from ..pipelines.request import check_frames, check_numbers
 from .interrupt import clean_up_on_interrupt
@@ -37,7 +36,6 @@ def blend(
     check_frames(steps)
     check_numbers(steps, 1, sampling_steps, guidance, seed)
     check_output(output or Path.cwd() / "blend.gif", ANIMATED)
-    check_has_unclip(model)
     from ..clip.preprocess import open_picture
 
     pictures = open_picture(first), open_picture(last)

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 import typer
 
 from ..clip.picture_sources import embed_sources, pictures_in
-from ..clip.preprocess import open_upright
 from ..clip.templates import read_labels, read_templates
 from .bars import print_bars
 
@@ -40,6 +39,8 @@ def classify(
     for path in pictures:
         found += pictures_in(path) if path.is_dir() else [path]
     if len(found) == 1 or not any(path.is_file() for path in found):
+        from ..clip.preprocess import open_upright
+
         open_upright(found[0])
 
     from ..clip.zero_shot import ZeroShotClassifier

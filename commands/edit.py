@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from ..pipelines.families import check_has_unclip
 from ..pipelines.picture_files import check_output, free_name
 from ..pipelines.request import check_numbers, check_share, check_texts
 from .drawn_pictures import write_drawn
@@ -34,7 +33,6 @@ def edit(
     check_share(strength, "the strength")
     check_numbers(1, 1, steps, guidance, seed)
     check_output(output or Path.cwd() / "picture.png")
-    check_has_unclip(model)
     from ..clip.preprocess import open_picture
 
     picture = open_picture(photo)

@@ -13,7 +13,7 @@ import typer
 from ..pipelines.convert import ready_model
 from ..pipelines.families import check_family
 from ..pipelines.picture_files import check_output, free_name
-from ..pipelines.point_e_files import check_has_point_e, point_e_task
+from ..pipelines.point_e_files import point_e_task
 from ..pipelines.presets import PRESETS, check_preset
 from ..pipelines.request import check_numbers, check_points, check_request
 from ..weights.table import known_models
@@ -111,7 +111,6 @@ def shape(
     check_points(points)
     check_preset(preset, "point-e")
     check_family(via)
-    check_has_point_e(model)
     from ..point_e.export import needs_mesh
 
     name = Path(what).stem if kind in ("photo", "cloud") else what

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from ..pipelines.families import check_has_unclip
 from ..pipelines.picture_files import check_output, free_name
 from ..pipelines.presets import PRESETS, check_preset
 from ..pipelines.request import check_numbers, check_strength
@@ -47,7 +46,6 @@ def vary(
     if strength is not None:
         check_strength(strength)
     check_output(output or Path.cwd() / "picture.png")
-    check_has_unclip(model)
     from ..clip.preprocess import open_picture
 
     picture = open_picture(photo)

@@ -37,9 +37,9 @@ def steps_taken(steps: int, strength: float) -> int:
 
 
 def begun(scheduler: RespacedScheduler, noise: Tensor, small: Tensor, strength: float) -> tuple[Tensor, int]:
-    """What an upsampler begins with, and its first step: `noise`, or the small picture, enlarged, with some of it.
+    """What sampling begins with, and its first step: `noise`, or a picture, enlarged if it is smaller, with some of it.
 
-    noise: [N, 3, side, side]; small: [N, 3, h, w]. strength: the share of its steps that are taken, the last ones.
+    noise: [N, 3, side, side]; small: [N or 1, 3, h, w]. strength: the share of its steps that are taken, the last ones.
     """
     if strength == 1:
         return noise, 0

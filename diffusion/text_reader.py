@@ -10,7 +10,9 @@ from torch import Tensor
 
 from ..clip.encoder import ClipEncoder
 from ..clip.tokenizer import ClipTokenizer
+from .glide import GlideUNet
 from .tokenizer import GlideTokenizer
+from .unet import Conditioning
 
 
 class TextReader:
@@ -33,6 +35,13 @@ class TextReader:
     def tokens(self, texts: Sequence[str], context_length: int) -> tuple[Tensor, Tensor]:
         """Tokens int64 [N, context_length] and their mask, bool likewise; an empty text's is False everywhere."""
         return self.tokenizer.with_mask(texts, context_length)
+
+    def encode(self, network: GlideUNet, texts: Sequence[str]) -> Conditioning:
+        """What a network is told of each text; different ones are encoded once."""
+        different = list(dict.fromkeys(texts))
+        tokens, mask = self.tokens(different, network.config["text_ctx"])
+        encoded = network.encode_text(**self.inputs(tokens.to(network.device), mask.to(network.device)))
+        return encoded.rows(torch.tensor([different.index(text) for text in texts], device=network.device))
 
     @torch.no_grad()
     def inputs(self, tokens: Tensor, mask: Tensor) -> dict[str, Tensor]:

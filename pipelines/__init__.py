@@ -77,7 +77,6 @@ def pipeline(
 
 def _point_e(task: str, model: str | os.PathLike, via: str | None, dtype: Any, device: Any) -> Any:
     check_family(via)
-    point_e_files.check_has_point_e(model)
     from .point_e import PointEPipeline
 
     pipe = PointEPipeline.from_pretrained(model, dtype=dtype, device=device)

@@ -39,14 +39,15 @@ OnStageStep = Callable[..., Tensor | None]
 class Request:
     """Samples to draw, checked: for each its prompt, its source of noise and, as text, what makes it what it is.
 
-    how: the model's settings, with what the call says in their place. given: tensors with a row for each sample.
+    how: the model's settings, with what the call says in their place. given: tensors or lists, in both of which each
+    sample has a row.
     """
 
     prompts: list[str]
     generators: list[torch.Generator]
     settings: list[dict[str, str]]
     how: Mapping[str, Any]
-    given: Mapping[str, Tensor] = field(default_factory=dict)
+    given: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def steps(self) -> int:

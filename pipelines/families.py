@@ -11,21 +11,6 @@ from .convert import ready_model
 FAMILIES = ("glide", "unclip")
 
 
-def check_has_unclip(model: str | os.PathLike) -> None:
-    """Raises ValueError for a name whose model is known for other tasks only."""
-    name = os.fspath(model)
-    if name in known_models() and not {name} & unclip_names():
-        raise ValueError(
-            f"{name} has no unCLIP yet; give --model, a model's folder or {' or '.join(sorted(unclip_names()))}"
-        )
-
-
-def unclip_names() -> set[str]:
-    """The names of the table that have an unCLIP."""
-    of_the_hub = {name for name, entry in known_models().items() if "repository" in entry}
-    return of_the_hub | known_models("image-variation").keys()
-
-
 def check_family(via: str | None) -> None:
     """Raises ValueError unless it is None or a way from words to pictures."""
     if via is not None and via not in FAMILIES:
@@ -38,11 +23,19 @@ def chosen_family(model: str | os.PathLike, via: str | None = None) -> str:
     Raises ValueError for another `via`, or for a model that has no such way, and what `ready_model` raises.
     """
     check_family(via)
-    if via == "unclip":
-        check_has_unclip(model)
+    if via == "unclip" and os.fspath(model) in known_models("text-to-image").keys() - _unclip_names():
+        raise ValueError(
+            f"{os.fspath(model)} has no unclip; give a model's folder or {' or '.join(sorted(_unclip_names()))}"
+        )
     place = ready_model(model, unclip_task(model) if via == "unclip" else "text-to-image")
     index = {} if place.is_file() else read_index(place)
     family = "unclip" if str(index.get("_class_name")).startswith("UnCLIP") else "glide"
     if via not in (None, family):
         raise ValueError(f"{os.fspath(model)} has no {via}, it draws via {family}; give another model")
     return family
+
+
+def _unclip_names() -> set[str]:
+    """The names of the table that draw words via unCLIP."""
+    drawing, varying = known_models("text-to-image"), known_models("image-variation")
+    return {name for name, entry in drawing.items() if "repository" in entry or name in varying}

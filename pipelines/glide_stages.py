@@ -140,8 +140,7 @@ class GlideStages(Pipeline):
         denoise = guide(denoise, request.prompts, scheduler) if guide else denoise
         x, start = draw(), 0
         if photo is not None:
-            start = request.steps - steps_taken(request.steps, strength)
-            x = scheduler.add_noise(photo.to(x), x, start)
+            x, start = begun(scheduler, x, photo[None].to(x), strength)
         return sample(denoise, scheduler, x, draw, start, partial(on_step, stage="base"))
 
     def upsample(
@@ -258,12 +257,7 @@ class GlideStages(Pipeline):
         )
 
     def _encode(self, network: GlideUNet, prompts: Sequence[str]) -> Conditioning:
-        """The text of each row, different ones encoded once."""
-        texts = list(dict.fromkeys(prompts))
-        reader = TextReader(self.tokenizer, self.text_encoder)
-        tokens, mask = (part.to(self.device) for part in reader.tokens(texts, network.config["text_ctx"]))
-        encoded = network.encode_text(**reader.inputs(tokens, mask))
-        return encoded.rows(torch.tensor([texts.index(text) for text in prompts], device=self.device))
+        return TextReader(self.tokenizer, self.text_encoder).encode(network, prompts)
 
 
 def in_8_bits(x: Tensor) -> Tensor:

@@ -168,11 +168,10 @@ class PointEPipeline(Pipeline):
             prompt, num_images_per_prompt, num_inference_steps, guidance_scale, seed, generator,
             own=own, asked={"preset": preset, "points": points, "picture_by": painter}, things=max(1, len(pictures)),
         )  # fmt: skip
-        self._stages(request.how)
         pictures = [picture for picture in pictures for _ in range(num_images_per_prompt)]
         if prompt is not None and self.painter is not None:
             pictures = self._painted(request, generator is not None)
-        request = replace(request, given={"place": torch.arange(len(request))})
+        request = replace(request, given={"pictures": pictures})
         in_base: int = points or self.base.config["n_ctx"]
         made = ShapeOutput([], [] if mesh else None, pictures or None, request.settings)
 
@@ -180,15 +179,15 @@ class PointEPipeline(Pipeline):
             return make_mesh(self.surface, cloud, grid_size, smooth=smooth, triangles=triangles)
 
         def draw(some: Request, on_step: OnStageStep) -> Tensor:
-            seen = pictures and [pictures[place] for place in some.given["place"]]
-            return self._draw(some, seen, in_base, on_step)
+            return self._draw(some, some.given["pictures"], in_base, on_step)
 
         def finished(drawn: Tensor, settings: list[dict[str, str]]) -> None:
             done = slice(len(made.clouds), len(made.clouds) + len(drawn))
             clouds = [PointCloud.from_tensor(cloud) for cloud in drawn.cpu()]
             made.clouds += clouds
             meshes = [solid(cloud) for cloud in clouds] if mesh else None
-            made.meshes = None if meshes is None else [*(made.meshes or []), *meshes]
+            if made.meshes is not None:
+                made.meshes += meshes or []
             if callback_on_batch_end is not None:
                 callback_on_batch_end(ShapeOutput(clouds, meshes, pictures[done] or None, settings))
 
@@ -294,8 +293,7 @@ class PointEPipeline(Pipeline):
         ):
             schedule, (low, high) = self.config[f"{name}_schedule"], how[f"{name}_sigmas"]
             sampler, churn = how[f"{name}_sampler"], how[f"{name}_churn"]
-            within = None if interval is None else (interval[0], interval[1])
-            stages.append(Stage(schedule, how[steps], (low, high), sampler, churn, how[scale], within))
+            stages.append(Stage(schedule, how[steps], (low, high), sampler, churn, how[scale], interval))
         return stages[0], stages[1]
 
 

@@ -39,13 +39,6 @@ def point_e_task(model: str | os.PathLike) -> str:
     return next((task for task in TASKS if os.fspath(model) in known_models(task)), TASKS[0])
 
 
-def check_has_point_e(model: str | os.PathLike) -> None:
-    """Raises ValueError for a name whose model is known for other tasks only."""
-    name, known = os.fspath(model), list(dict.fromkeys(name for task in TASKS for name in known_models(task)))
-    if name in known_models() and name not in known:
-        raise ValueError(f"{name} has no Point-E; give --model, a model's folder or {', '.join(known)}")
-
-
 def kind_of(weights: Mapping[str, Tensor]) -> str | None:
     """Which of Point-E's original checkpoints these are; None: none."""
     return next((kind for mark, kind in MARKS.items() if mark in weights), None)

@@ -128,8 +128,8 @@ def check_guidance(value: Any, what: str, such_as: str) -> None:
 
 def _is_finite(number: Any) -> bool:
     try:
-        return not isinstance(number, (str, bool)) and math.isfinite(number)
-    except (TypeError, ValueError):
+        return not isinstance(number, bool) and math.isfinite(number)
+    except (TypeError, OverflowError):
         return False
 
 

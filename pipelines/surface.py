@@ -12,7 +12,7 @@ from ..point_e.surface import SurfaceModel
 from ..weights import read_weights
 from ..weights.model_folder import has_part, load_part, read_index
 from .convert import ready_model, recognise
-from .point_e_files import SURFACE, check_has_point_e, point_e_task
+from .point_e_files import SURFACE, point_e_task
 
 
 def load_surface(model: str | os.PathLike = "mini") -> SurfaceModel | None:
@@ -21,7 +21,6 @@ def load_surface(model: str | os.PathLike = "mini") -> SurfaceModel | None:
     It is float32, in eval mode, on the GPU if there is one. Raises ValueError for an unknown name or another
     checkpoint, FileNotFoundError for what is no model's folder.
     """
-    check_has_point_e(model)
     place = ready_model(model, point_e_task(model))
     if place.is_file():
         if (kind := recognise(place)) != SURFACE:

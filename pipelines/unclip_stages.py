@@ -132,9 +132,7 @@ class UnCLIPStages(Pipeline):
         schedule, side = self.config[f"{name}_schedule"], self._side(network)
         scheduler = make_scheduler(how[f"{name}_sampler"], schedule, how[f"{name}_steps"])
         if isinstance(network, GlideUNet):
-            reader = TextReader(self.tokenizer, self.clip)
-            read = reader.tokens(request.prompts, network.config["text_ctx"])
-            text = network.encode_text(**reader.inputs(*(part.to(self.device) for part in read)))
+            text = TextReader(self.tokenizer, self.clip).encode(network, request.prompts)
             told = partial(network, text=text, low_res=in_8_bits(low_res))
             denoise = clipped(from_epsilon(told, scheduler.alphas_cumprod))
         else:

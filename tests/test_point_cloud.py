@@ -103,7 +103,7 @@ BROKEN = {
     "flat.ply": (ASCII.format(count=2).replace("float z", "float depth").encode(), "have no z"),
     "huge.ply": (PLY % 10**12 + bytes(60), "cut off"),
     "huge-text.ply": (ASCII.format(count=10**15).encode(), "cut off"),
-    "huge.npz": (lying_npz(), "cut off"),
+    "huge.npz": (lying_npz(), "allocate"),
     "short.ply": (PLY % 5 + bytes(50), "cut off|unexpected length"),
     "short-text.ply": (ASCII.format(count=3).encode(), "cut off"),
     "uncoloured.ply": (PLY % 5 + bytes(60), "no colours"),
@@ -113,7 +113,7 @@ BROKEN = {
     "nan.npz": (npz(coords=COORDS * np.nan, **channels()), "not finite"),
     "bright.npz": (npz(coords=COORDS, **channels() | {"R": np.full(5, 9.0)}), "between 0 and 1"),
     "nan.ply": (ASCII.format(count=2).replace("-1e-1", "nan").encode(), "not finite"),
-    "objects.npz": (npz(coords=np.array([{}] * 5), **channels()), "numbers"),
+    "objects.npz": (npz(coords=np.array([{}] * 5), **channels()), "Object arrays"),
     "mesh.ply": (
         ASCII.format(count=2)
         .replace("end_h", "element face 1\nproperty list uchar int vertex_indices\nend_h")

@@ -120,7 +120,7 @@ def test_bad_input_is_answered_in_one_sentence(tmp_path, capsys, monkeypatch):
     for arguments, message in (
         (
             ["a red chair", "--model", "glide"],
-            "glide has no Point-E; give --model, a model's folder or mini,",
+            "glide is for text-to-image and inpainting; for image-to-3d there are mini,",
         ),
         ([" ", *published], "the prompt is empty"),
         (["a chair", "-o", "a.ply", "--smooth"], "a.ply is a cloud; leave them out"),

@@ -84,10 +84,13 @@ def test_bad_input_is_one_sentence(run, tmp_path, arguments, said):
     assert err.strip().splitlines()[-1].startswith("maquette: ") and sorted(tmp_path.iterdir()) == before
 
 
-@pytest.mark.parametrize("arguments", [["vary", "red.png"], ["create", "a cat", "--via", "unclip"]])
-def test_a_model_without_unclip_says_so(run, arguments):
-    code, _, err = run(*arguments, model="glide")
-    assert code == 2 and "glide has no unCLIP yet; give --model" in err
+def test_a_model_without_unclip_says_so(run):
+    code, _, err = run("vary", "red.png", model="glide")
+    assert code == 2 and "for image-variation there are mini, kakaobrain/karlo-v1-alpha-image" in err
+    code, _, err = run("create", "a cat", "--via", "unclip", model="glide")
+    assert (
+        code == 2 and "glide has no unclip; give a model's folder or kakaobrain/karlo-v1-alpha or mini" in err
+    )
 
 
 def test_a_glide_is_no_unclip(run, tmp_path):

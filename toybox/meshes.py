@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import signal
 import zlib
 from copy import copy
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import Any, cast
 import numpy as np
 import trimesh
 from PIL import Image
-from threadpoolctl import threadpool_limits
 
 from . import shape
 from .colours import to_linear
@@ -113,12 +111,6 @@ def samples_of(path: Path, views: int, size: int, up: str | None) -> list[dict[s
         parts = {"npy": in_half(arrays[0]), "distances.npy": in_half(arrays[1])}
         samples.append({"png": png.getvalue(), "txt": " ".join(words.split()).encode(), **parts})
     return samples
-
-
-def start_worker() -> None:
-    """In a worker, once: it computes on one thread, and the parent alone handles Ctrl-C."""
-    threadpool_limits(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def try_samples_of(path: Path, key: str, **how) -> tuple[str, list[dict[str, bytes]] | str]:

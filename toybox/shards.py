@@ -5,29 +5,26 @@ Every byte depends on the arguments alone, so shards already there are recognise
 
 import io
 import json
-import multiprocessing
 import os
 import shutil
-import signal
 import tarfile
-import threading
-from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from ..weights.write_whole import write_whole
 from .renderer import render
 from .scenes import make_scene, true_captions
+from .workers import worker_map
 
 SCENES_PER_SHARD = 1000
+CHUNK = 8  # scenes that a process draws at a time
+SCENES_A_PROCESS = 100  # that are worth starting one, which takes a second
 EXTRAS = {"clouds": "npy", "distances": "distances.npy"}
 
 
@@ -134,6 +131,8 @@ def write_shards(
     Returns the paths of all shards. Raises ValueError, FileExistsError or another OSError before rendering; they take
     more space than there is on the disk, say.
     """
+    from ..training.shards import add_sample
+
     if count < 1:
         raise ValueError(f"the number of scenes must be at least 1, not {count}")
     if start < 0:
@@ -156,12 +155,19 @@ def write_shards(
         raise ValueError(f"none of these {count} scenes has {things} things; write more")
     missing = [shard for shard in shards if not shard.is_written()]
     left, total = (sum(len(shard.scenes) for shard in some) for some in (missing, shards))
-    with tqdm(total=total, initial=total - left, unit="scene", desc=f"{split} {size} px") as bar:
-        if min(workers, len(missing)) > 1:
-            _write_in_parallel(missing, min(workers, len(missing)), bar)
-        else:
-            for shard in missing:
-                for _ in _write(shard):
+    with (
+        tqdm(total=total, initial=total - left, unit="scene", desc=f"{split} {size} px") as bar,
+        worker_map(min(workers, 1 + left // SCENES_A_PROCESS), CHUNK) as map_in_workers,
+    ):
+        for shard in missing:
+            keys = (f"{shard.split}-{index:08d}" for index in shard.scenes)
+            samples = map_in_workers(shard.sample, shard.scenes)
+            with (
+                write_whole(shard.path) as beside,
+                tarfile.open(beside, "w", format=tarfile.USTAR_FORMAT) as tar,
+            ):
+                for key, sample in zip(keys, samples, strict=True):
+                    add_sample(tar, key, sample)
                     bar.update()
     return [shard.path for shard in shards]
 
@@ -180,67 +186,3 @@ def _check_space(first: Shard, count: int) -> None:
             f"{count:,} scenes take about {needed / 1e9:,.3f} GB, and {folder} has {free / 1e9:,.3f} GB free; "
             "write fewer, or to another disk"
         )
-
-
-def _write(shard: Shard) -> Generator[int, None, None]:
-    """Write one shard, yielding each index; closed early, leave nothing."""
-    from ..training.shards import add_sample
-
-    with (
-        write_whole(shard.path) as beside,
-        tarfile.open(beside, "w", format=tarfile.USTAR_FORMAT) as tar,
-    ):
-        for index in shard.scenes:
-            add_sample(tar, f"{shard.split}-{index:08d}", shard.sample(index))
-            yield index
-
-
-def _write_in_parallel(shards: list[Shard], workers: int, bar: tqdm) -> None:
-    context = multiprocessing.get_context("spawn")  # a forked copy of a process with threads may hang
-    done, stop = context.Value("q", 0), context.Event()
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(done, stop)) as pool:
-        with _interrupts_held():
-            pending = {pool.submit(_write_one, shard) for shard in shards}
-        before = bar.n
-        try:
-            while pending:
-                finished, pending = wait(pending, timeout=0.2, return_when=FIRST_EXCEPTION)
-                bar.update(before + done.value - bar.n)
-                for future in finished:
-                    future.result()
-        except BaseException:
-            stop.set()
-            pool.shutdown(cancel_futures=True)
-            raise
-
-
-@contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Processes started inside ignore Ctrl-C from their first moment on: the parent stops them."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _start(done, stop) -> None:
-    """In a worker, once: it computes on one thread, and the parent alone handles Ctrl-C and then sets `stop`."""
-    global _done, _stop
-    threadpool_limits(1)
-    _done, _stop = done, stop
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _write_one(shard: Shard) -> None:
-    parent = multiprocessing.parent_process()
-    writing = _write(shard)
-    for _ in writing:
-        with _done.get_lock():
-            _done.value += 1
-        if _stop.is_set() or not (parent and parent.is_alive()):
-            writing.close()
-            return

@@ -148,8 +148,7 @@ class GlideStage:
     def _drawn(self, model, texts: list[str], side: int, scale: float, **given: Tensor) -> Tensor:
         """Samples [N, 3, side, side] of `texts`, which hold those for guidance too, unless the scale is 1."""
         device = next(model.parameters()).device
-        tokens, mask = (part.to(device) for part in self.reader.tokens(texts, self.model.config["text_ctx"]))
-        text = model.encode_text(**self.reader.inputs(tokens, mask))
+        text = self.reader.encode(model, texts)
         scheduler = make_scheduler("sde-dpm++", self.settings.schedule, 20)
         n = len(texts) if scale == 1 else len(texts) // 2
         draw = normal_draws(seeded_generators(0, n), (3, side, side), device)

@@ -18,7 +18,7 @@ POINTS = 4096  # of a sample's cloud
 def read_cloud(sample: dict[str, Any]) -> np.ndarray:
     """A raw sample's `npy`, any format [4096 or more, 6], xyz in -0.5…0.5 and rgb in 0…1 -> float32 [4096, 6].
 
-    Of more points every so manieth is taken. Raises ValueError for other clouds, and what numpy raises for no array.
+    Of more points evenly spaced ones are taken. Raises ValueError for other clouds, and what numpy raises for no array.
     """
     if "npy" not in sample:
         raise ValueError("it has no npy, a cloud; `maquette toybox --clouds` writes some")

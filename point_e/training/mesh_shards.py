@@ -6,16 +6,15 @@ import json
 import os
 import tarfile
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from itertools import chain
-from multiprocessing import get_context
 from pathlib import Path
 
 from tqdm import tqdm
 
-from ...toybox.meshes import UP, caption_file, start_worker, try_samples_of
+from ...toybox.meshes import UP, caption_file, try_samples_of
 from ...toybox.renderer import checked_size
+from ...toybox.workers import worker_map
 from ...training.shards import add_sample
 from ...weights.checksums import sha256_of
 from ...weights.write_whole import write_whole
@@ -66,17 +65,13 @@ def write_mesh_shards(
     keys = {path: f"{number:06d}" for number, path in enumerate(meshes)}
     attempt = partial(try_samples_of, views=views, size=size, up=up)
     left_out: list[str] = []
-    pool = ProcessPoolExecutor(os.cpu_count(), get_context("spawn"), initializer=start_worker)
-    try:
-        with tqdm(total=len(meshes), unit="mesh") as bar:
-            for path, some in zip(paths, parts, strict=True):
-                if not path.exists():
-                    found = pool.map(attempt, some, [keys[mesh] for mesh in some])
-                    _write(path, _good(found, bar, left_out), made_of)
-                else:
-                    bar.update(len(some))
-    finally:
-        pool.shutdown(cancel_futures=True)
+    with worker_map(os.cpu_count() or 1) as map_in_workers, tqdm(total=len(meshes), unit="mesh") as bar:
+        for path, some in zip(paths, parts, strict=True):
+            if not path.exists():
+                found = map_in_workers(attempt, some, [keys[mesh] for mesh in some])
+                _write(path, _good(found, bar, left_out), made_of)
+            else:
+                bar.update(len(some))
     paths = [path for path in paths if path.exists()]
     if not paths:
         raise ValueError(f"none of the {len(meshes):,} meshes in {folder} can be read; first: {left_out[0]}")
