@@ -10,17 +10,17 @@ nearer to the text, as in the paper. Prints a line each, the last one in JSON.
 import argparse
 import json
 import time
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from maquette.clip import ClipEncoder, ClipModel, ClipTokenizer
 from maquette.diffusion import make_scheduler, normal_draws, sample, seeded_generators
-from maquette.diffusion.training.start import part_folder
 from maquette.layers import prepare
 from maquette.toybox import make_scene, render
 from maquette.unclip import AutoregressivePrior, DiffusionPrior, prior_denoiser, read_texts
 from maquette.weights.load_saved import load_saved
-from maquette.weights.model_folder import load_part
+from maquette.weights.model_folder import load_part, part_folder
 from PIL import Image
 from tqdm import tqdm
 
@@ -29,12 +29,13 @@ BATCH = 64
 
 def loaded(model: str):
     """(prior, CLIP) of a model folder, float32."""
-    folder = part_folder(model, "prior")
+    folder = part_folder(Path(model), "prior")
     config = json.loads((folder / "config.json").read_text())
     kinds = {kind.__name__: kind for kind in (DiffusionPrior, AutoregressivePrior)}
     prior = load_saved(kinds[config["_class_name"]], folder, torch.float32)
-    encoder = load_saved(ClipEncoder, part_folder(model, "clip"), torch.float32)
-    return prepare(prior), ClipModel(encoder, load_part(ClipTokenizer, part_folder(model, "tokenizer"), None))
+    encoder = load_saved(ClipEncoder, part_folder(Path(model), "clip"), torch.float32)
+    tokenizer = load_part(ClipTokenizer, part_folder(Path(model), "tokenizer"), None)
+    return prepare(prior), ClipModel(encoder, tokenizer)
 
 
 def made(prior, text, wordless, seed: int, steps: int, scale: float) -> torch.Tensor:

@@ -10,7 +10,7 @@ from ..layers import prepare
 from ..layers.precision import best_device
 from ..point_e.surface import SurfaceModel
 from ..weights import read_weights
-from ..weights.model_folder import has_part, load_part, read_index
+from ..weights.model_folder import has_part, load_part, part_folder, read_index
 from .convert import ready_model, recognise
 from .point_e_files import SURFACE, point_e_task
 
@@ -27,7 +27,7 @@ def load_surface(model: str | os.PathLike = "mini") -> SurfaceModel | None:
             raise ValueError(f"{place} is {kind}; for a mesh of a cloud {SURFACE} is expected")
         surface = SurfaceModel.from_original(read_weights(place)).eval()
     elif has_part(read_index(place), "surface"):
-        surface = load_part(SurfaceModel, place / "surface", torch.float32)
+        surface = load_part(SurfaceModel, part_folder(place, "surface"), torch.float32)
     else:
         return None
     prepare(surface.to(device=best_device()), approximate=True)  # pyright: ignore[reportCallIssue]

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from maquette.clip import ClipModel
 from maquette.diffusion import GlideUNet, seeded_generators
 from maquette.diffusion.training.clip_conditions import ClipConditions
-from maquette.diffusion.training.start import part_folder
 from maquette.pipelines import UnCLIPPipeline
 from maquette.toybox.shards import write_shards
 from maquette.training import Shards, TrainConfig, fit
@@ -25,6 +24,7 @@ from maquette.unclip.training.embed_shards import embed_shards
 from maquette.unclip.training.prior_stage import PriorStage
 from maquette.unclip.training.upsampler_stage import LargeUpsamplerStage
 from maquette.weights.load_saved import load_saved
+from maquette.weights.model_folder import find_model, part_folder
 from tiny_models import TINY_CLIP, tiny_clip, tiny_glide, whole_and_resumed
 
 PRIOR = {"text_ctx": 24, "xf_width": 32, "xf_layers": 1, "xf_heads": 2}
@@ -306,7 +306,7 @@ MINI = {
 
 
 def test_a_decoder_begins_with_the_u_net_of_a_glide_model(tmp_path):
-    had = load_saved(GlideUNet, part_folder("mini", "unet"), torch.float32)
+    had = load_saved(GlideUNet, part_folder(find_model("mini", "text-to-image"), "unet"), torch.float32)
     decoder = DecoderStage(config({**MINI, "text_ctx": 24}, stage={"glide": "mini"})).model.eval()
     x, t = torch.randn(1, 3, 64, 64), torch.tensor([400])
     unseen = {"inpaint_image": torch.zeros_like(x), "inpaint_mask": torch.zeros(1, 1, 64, 64)}
@@ -320,7 +320,7 @@ def test_a_decoder_begins_with_the_u_net_of_a_glide_model(tmp_path):
 
 
 def test_with_a_text_transformer_a_decoder_begins_by_drawing_captions_as_glide_does():
-    had = load_saved(GlideUNet, part_folder("mini", "unet"), torch.float32)
+    had = load_saved(GlideUNet, part_folder(find_model("mini", "text-to-image"), "unet"), torch.float32)
     decoder = DecoderStage(
         config({**MINI, "text_ctx": 48, "xf_layers": 2, "xf_heads": 6}, stage={"glide": "mini"})
     ).model.eval()

@@ -84,7 +84,17 @@ def converted_folder(name: str, task: str) -> Path:
 
 def has_part(index: Mapping[str, Any], name: str) -> bool:
     """Whether a model_index.json names a part that is there; diffusers writes [null, null] for one that is not."""
-    return bool((index.get(name) or [None, None])[1])
+    entry = index.get(name)
+    return isinstance(entry, list) and len(entry) > 1 and isinstance(entry[1], str)
+
+
+def part_folder(folder: Path, part: str) -> Path:
+    """Where a part of a model lies. Raises ValueError if it has no such part, and what `read_index` raises."""
+    index = read_index(folder)
+    if not has_part(index, part):
+        parts = ", ".join(name for name in index if has_part(index, name))
+        raise ValueError(f"{folder} has no {part}, only {parts}; give a model that has one")
+    return folder.joinpath(*(index[part][2:] or [part]))
 
 
 def load_part(kind: Any, folder: Path, dtype: Any) -> Any:

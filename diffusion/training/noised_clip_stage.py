@@ -15,12 +15,12 @@ from ...clip.training.tokenizers import named_tokenizer
 from ...training import TrainConfig
 from ...training.layout import check_layout, layout_of, new_network
 from ...weights.load_saved import load_saved
-from ...weights.model_folder import extend_model_folder, find_model, load_part, read_index, write_model_folder
+from ...weights.model_folder import find_model, load_part, part_folder, read_index, save_into
 from ..glide import GlideUNet
 from ..loss import HybridLoss
 from ..noised_clip import NoisedClip
 from .pictures import read_picture
-from .start import part_folder
+from .start import TASK
 
 
 class NoisedClipTraining(
@@ -60,10 +60,10 @@ class NoisedClipStage:
             raise ValueError("a batch is compared as a whole; drop micro_batch from the recipe")
         torch.manual_seed(config.seed)
         if settings.start_from:
-            folder = part_folder(settings.start_from, "noised_clip")
+            folder = part_folder(find_model(settings.start_from, TASK), "noised_clip")
             self.model = load_saved(NoisedClip, folder, torch.float32)
             check_layout(settings.start_from, layout_of(self.model), config.model)
-            place = part_folder(settings.start_from, "clip_tokenizer")
+            place = part_folder(find_model(settings.start_from, TASK), "clip_tokenizer")
             self.tokenizer = load_part(ClipTokenizer, place, torch.float32)
         else:
             self.tokenizer = named_tokenizer(settings.tokenizer or "toybox")
@@ -90,17 +90,18 @@ class NoisedClipStage:
     def save(self, model, folder: Path) -> None:
         """Write network and tokenizer, beside the model that it is to guide if there is one."""
         parts = {"noised_clip": model, "clip_tokenizer": self.tokenizer}
-        if whole := self.settings.base or self.settings.start_from:
-            extend_model_folder(find_model(whole, "text-to-image"), folder, parts, {})
-        else:
-            write_model_folder(folder, "GlidePipeline", parts, {"schedule": self.settings.schedule})
+        whole = self.settings.base or self.settings.start_from
+        settings = {} if whole else {"schedule": self.settings.schedule}
+        save_into(whole and find_model(whole, TASK), folder, "GlidePipeline", parts, {}, settings)
 
     def _tokens(self, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
         return self.tokenizer.with_lengths(texts, self.model.config["max_text_len"], truncate=True)
 
     def _check_base(self, base: str) -> None:
-        network: Any = GlideUNet.load_config(part_folder(base, "unet"), local_files_only=True)
-        folder = find_model(base, "text-to-image")
+        network: Any = GlideUNet.load_config(
+            part_folder(find_model(base, TASK), "unet"), local_files_only=True
+        )
+        folder = find_model(base, TASK)
         schedule = read_index(folder).get("schedule")
         ours = {"image_size": self.model.config["image_size"], "schedule": self.settings.schedule}
         for key, theirs in (("image_size", network["image_size"]), ("schedule", schedule)):

@@ -27,7 +27,7 @@ from ..text_reader import TextReader
 from ..tokenizer import GlideTokenizer
 from .masks import random_masks
 from .pictures import read_picture
-from .start import reader_of, started
+from .start import TASK, reader_of, started
 
 # What adapters stand beside: the convolutions and matrix products of the U-Net and of the text transformer.
 ADAPTED = (
@@ -141,7 +141,7 @@ class GlideStage:
 
     def save(self, model, folder: Path) -> None:
         """Write the model as `maquette.pipeline` reads it: with all else that it had, if it is saved into one."""
-        whole = self.whole and find_model(self.whole, "text-to-image")
+        whole = self.whole and find_model(self.whole, TASK)
         parts, beside = {self.part: merged(model)}, self.reader.parts()
         save_into(whole, folder, "GlidePipeline", parts, beside, self.sampling)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,37 +12,26 @@ from ...clip.encoder import ClipEncoder
 from ...clip.tokenizer import ClipTokenizer
 from ...training.layout import check_layout, layout_of
 from ...weights.load_saved import load_saved
-from ...weights.model_folder import find_model, has_part, load_part, read_index
+from ...weights.model_folder import find_model, has_part, load_part, part_folder, read_index
 from ..glide import GlideUNet
 from ..text_reader import TextReader
 from ..tokenizer import GlideTokenizer
 
+TASK = "text-to-image"
 # What a recipe may say otherwise than the network that it goes on from.
 FREE = ("image_size", "dropout", "inpaint")
 NOT_SEEN = 3  # channels of the input that come before those of the picture to inpaint
 TOKENIZERS = {"GlideTokenizer": GlideTokenizer, "ClipTokenizer": ClipTokenizer}
 
 
-def part_folder(model: str, part: str, task: str = "text-to-image") -> Path:
-    """Where a part of a model for `task` lies. Raises what find_model raises, ValueError if it has no such part."""
-    folder = find_model(model, task)
-    index = read_index(folder)
-    if not has_part(index, part):
-        parts = [
-            name for name, value in index.items() if isinstance(value, list) and (folder / name).is_dir()
-        ]
-        raise ValueError(f"{model} has no {part}, only {', '.join(parts)}; give a model that has one")
-    return folder.joinpath(*(index[part][2:] or [part]))
-
-
 def reader_of(model: str) -> TextReader:
     """What reads the texts of a model's networks."""
-    folder = find_model(model, "text-to-image")
+    folder = find_model(model, TASK)
     index = read_index(folder)
-    tokenizer = load_part(TOKENIZERS[index["tokenizer"][1]], part_folder(model, "tokenizer"), None)
+    tokenizer = load_part(TOKENIZERS[index["tokenizer"][1]], part_folder(folder, "tokenizer"), None)
     if not has_part(index, "text_encoder"):
         return TextReader(tokenizer)
-    return TextReader(tokenizer, load_saved(ClipEncoder, part_folder(model, "text_encoder"), torch.float32))
+    return TextReader(tokenizer, load_saved(ClipEncoder, part_folder(folder, "text_encoder"), torch.float32))
 
 
 def started(model: str, part: str, layout: Mapping[str, Any], reading: Mapping[str, Any]) -> GlideUNet:
@@ -52,7 +40,7 @@ def started(model: str, part: str, layout: Mapping[str, Any], reading: Mapping[s
     If it is to inpaint and could not, its input's new channels count nothing, so that it computes what it did.
     reading: what the texts' reader settles of the layout. Raises ValueError for what cannot be otherwise.
     """
-    start = load_saved(GlideUNet, part_folder(model, part), torch.float32)
+    start = load_saved(GlideUNet, part_folder(find_model(model, TASK), part), torch.float32)
     had = layout_of(start)
     upsamples = {False: "a base network", True: "an upsampler"}
     if had["super_res"] != (part == "upsampler"):

@@ -12,11 +12,12 @@ from torch import Tensor
 
 from ...toybox import make_scene, render
 from ...toybox.sheet import contact_sheet
+from ...weights.model_folder import find_model, part_folder
 from ..glide import GlideUNet
 from ..text_reader import TextReader
 from .low_res import degraded, random_crops, reduced
 from .stage import GlideStage, GlideTraining, as_arrays
-from .start import part_folder, reader_of
+from .start import TASK, reader_of
 
 FACTOR = 4
 SHEET_SCENES = 6
@@ -109,5 +110,5 @@ class UpsamplerStage(GlideStage):
     def _reader(self) -> TextReader:
         if not self.settings.base:
             return super()._reader()
-        part_folder(self.settings.base, "unet")  # raises if there is none
+        part_folder(find_model(self.settings.base, TASK), "unet")  # raises if there is none
         return reader_of(self.settings.base)

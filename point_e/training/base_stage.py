@@ -14,13 +14,12 @@ from torch import Tensor
 from ...clip.encoder import ClipEncoder
 from ...diffusion.loss import HybridLoss
 from ...diffusion.sampling import normal_draws, seeded_generators
-from ...diffusion.training.start import part_folder
 from ...toybox import make_scene, render
 from ...toybox.sheet import contact_sheet
 from ...training import Shards, TrainConfig
 from ...training.layout import check_layout, layout_of, new_network
 from ...weights.load_saved import load_saved
-from ...weights.model_folder import find_model, has_part, read_index, save_into
+from ...weights.model_folder import find_model, has_part, part_folder, read_index, save_into
 from ..drawing import draw_cloud
 from ..point_cloud import PointCloud
 from ..sampling import TRAINING_STEPS, Stage, as_clouds, sample_points
@@ -152,13 +151,14 @@ class PointStage:
             return
         folder = find_model(self.whole, TASK)
         if has_part(read_index(folder), "clip"):
-            place = part_folder(self.whole, "clip", TASK)
+            place = part_folder(folder, "clip")
             self.conditions.clip.check_same(self.whole, load_saved(ClipEncoder, place, torch.float32))
 
     def _trained(self) -> PointDiffusionTransformer | None:
         """What to go on from."""
-        start = self.settings.start_from
-        return load_saved(self.network, part_folder(start, self.part, TASK), torch.float32) if start else None
+        if not (start := self.settings.start_from):
+            return None
+        return load_saved(self.network, part_folder(find_model(start, TASK), self.part), torch.float32)
 
     def _network(
         self, layout: dict[str, Any], trained: PointDiffusionTransformer | None

@@ -17,13 +17,13 @@ from ...diffusion.schedules import make_scheduler
 from ...diffusion.training.clip_conditions import ClipConditions
 from ...diffusion.training.pictures import read_picture
 from ...diffusion.training.stage import as_arrays
-from ...diffusion.training.start import NOT_SEEN, part_folder
+from ...diffusion.training.start import NOT_SEEN
 from ...toybox import make_scene, render
 from ...toybox.sheet import contact_sheet
 from ...training import Shards, TrainConfig
 from ...training.layout import check_layout, layout_of, new_network
 from ...weights.load_saved import load_saved
-from ...weights.model_folder import has_part, read_index
+from ...weights.model_folder import find_model, has_part, part_folder, read_index
 from ..decoder import UnCLIPDecoder
 from ..denoisers import decoder_denoiser
 from ..text_conditions import read_texts
@@ -138,7 +138,7 @@ class DecoderStage:
             network = new_network(UnCLIPDecoder, layout, **self.clip.layout(layout.get("text_ctx", 77)))
             return begun_with(network, self.settings.glide) if self.settings.glide else network
         check_base(start, self.clip)
-        trained = load_saved(UnCLIPDecoder, part_folder(str(find_unclip(start)), "decoder"), torch.float32)
+        trained = load_saved(UnCLIPDecoder, part_folder(find_unclip(start), "decoder"), torch.float32)
         had = layout_of(trained)
         before, after = had["image_size"], layout.get("image_size", had["image_size"])
         # Attention stands at the same levels whatever the size.
@@ -154,7 +154,7 @@ def _check_upsampler(whole: str, side: int) -> None:
     folder = find_unclip(whole)
     if not has_part(read_index(folder), "upsampler"):
         return
-    config: Any = GlideUNet.load_config(part_folder(str(folder), "upsampler"), local_files_only=True)
+    config: Any = GlideUNet.load_config(part_folder(folder, "upsampler"), local_files_only=True)
     if (makes := config.get("size") or config["image_size"]) < side:
         raise ValueError(
             f"the upsampler of {whole} makes {makes} px, and this decoder draws {side}; give a base without one"
@@ -167,7 +167,8 @@ def begun_with(network: UnCLIPDecoder, glide: str) -> UnCLIPDecoder:
     What it makes of vectors starts at zero: with a text transformer, it draws captions as that GLIDE does. Raises
     what `part_folder` raises, and ValueError where the two differ in layout.
     """
-    had = dict(load_saved(GlideUNet, part_folder(glide, "unet"), torch.float32).state_dict())
+    place = part_folder(find_model(glide, "text-to-image"), "unet")
+    had = dict(load_saved(GlideUNet, place, torch.float32).state_dict())
     weights = network.state_dict()
     first = "input_blocks.0.0.weight"
     had[first] = had[first][:, : NOT_SEEN * network.patch_size**2]

@@ -11,10 +11,9 @@ from torch import nn
 
 from ...clip.encoder import ClipEncoder
 from ...diffusion.training.clip_conditions import ClipConditions
-from ...diffusion.training.start import part_folder
 from ...training.layout import check_layout, layout_of, new_network
 from ...weights.load_saved import load_saved
-from ...weights.model_folder import find_model, read_index, save_into
+from ...weights.model_folder import find_model, part_folder, read_index, save_into
 from ...weights.table import unclip_task
 
 PIPELINE = "UnCLIPPipeline"
@@ -45,7 +44,7 @@ def check_base(base: str | None, clip: ClipConditions | None = None) -> None:
     folder = find_unclip(base)
     if clip is None:
         return
-    clip.check_same(base, load_saved(ClipEncoder, part_folder(str(folder), "clip"), torch.float32))
+    clip.check_same(base, load_saved(ClipEncoder, part_folder(folder, "clip"), torch.float32))
 
 
 def start_prior(kind: Any, start: str | None, layout: Mapping[str, Any], clip: ClipConditions) -> Any:
@@ -57,7 +56,7 @@ def start_prior(kind: Any, start: str | None, layout: Mapping[str, Any], clip: C
         return new_network(kind, layout, **clip.layout(layout.get("text_ctx", 77)))
     check_base(start, clip)
     folder = find_unclip(start)
-    place = part_folder(str(folder), "prior")
+    place = part_folder(folder, "prior")
     if (found := read_index(folder)["prior"][1]) != kind.__name__:
         raise ValueError(f"start_from: the prior of {start} is a {found}, not a {kind.__name__}")
     trained = load_saved(kind, place, torch.float32)
