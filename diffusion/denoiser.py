@@ -7,6 +7,7 @@ the picture, vector or cloud that x is without its noise, and where the network 
 
 from collections.abc import Callable, Sequence
 from itertools import product
+from typing import Any
 
 import numpy as np
 import torch
@@ -72,6 +73,16 @@ def guided(
         return torch.lerp(free, conditioned, scale), None if variance is None else variance.chunk(2)[0]
 
     return leaning
+
+
+def check_levels(levels: Any, what: str) -> None:
+    """Raises ValueError unless it is None or two noise levels."""
+    if levels is not None and (
+        not isinstance(levels, Sequence) or len(levels) != 2 or not 0 <= levels[0] <= levels[1]
+    ):
+        raise ValueError(
+            f"{what} must be two noise levels, the lower first, such as (0.3, 5), not {levels!r}"
+        )
 
 
 def scale_between(

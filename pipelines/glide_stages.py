@@ -14,6 +14,7 @@ from ..clip.encoder import ClipEncoder
 from ..clip.tokenizer import ClipTokenizer
 from ..diffusion.denoiser import (
     Denoiser,
+    check_levels,
     clipped,
     dynamically_clipped,
     from_epsilon,
@@ -302,22 +303,12 @@ def check_upsampler(network: Any) -> None:
 
 
 def _check_settings(guidance_interval: Any, dynamic_threshold: Any, upsampler_strength: float) -> None:
-    check_interval(guidance_interval)
+    check_levels(guidance_interval, "guidance_interval")
     if dynamic_threshold is not None and not 0 < dynamic_threshold <= 1:
         raise ValueError(
             f"dynamic_threshold must be a quantile above 0 to 1, such as 0.995, not {dynamic_threshold!r}"
         )
     check_upsampler_strength(upsampler_strength)
-
-
-def check_interval(guidance_interval: Any) -> None:
-    """Raises ValueError unless it is None or two noise levels."""
-    if guidance_interval is not None and (
-        len(guidance_interval) != 2 or not 0 <= guidance_interval[0] <= guidance_interval[1]
-    ):
-        raise ValueError(
-            f"guidance_interval must be two noise levels, the lower first, such as (0.3, 5), not {guidance_interval!r}"
-        )
 
 
 def check_upsampler_strength(upsampler_strength: float) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..clip.encoder import ClipEncoder
 from ..clip.tokenizer import ClipTokenizer
-from ..diffusion.denoiser import Denoiser, Scale, clipped, from_epsilon, scale_between
+from ..diffusion.denoiser import Denoiser, Scale, check_levels, clipped, from_epsilon, scale_between
 from ..diffusion.glide import GlideUNet
 from ..diffusion.sampling import begun, normal_draws, sample, steps_taken
 from ..diffusion.schedules import RespacedScheduler, make_scheduler, respaced_timesteps
@@ -22,7 +22,7 @@ from ..unclip.large_upsampler import LargeUpsampler
 from ..unclip.text_conditions import TextConditions, read_texts
 from ..unclip.upsampler import UnCLIPUpsampler
 from .base import BATCH, OnStageStep, Pipeline, Request
-from .glide_stages import PIXELS, check_interval, check_upsampler, check_upsampler_strength, in_8_bits
+from .glide_stages import PIXELS, check_upsampler, check_upsampler_strength, in_8_bits
 from .karlo import is_diffusers_layout, load_diffusers_layout
 
 FAMILY = "unclip"
@@ -52,7 +52,7 @@ class UnCLIPStages(Pipeline):
         make_scheduler(arguments["sampler"], arguments["decoder_schedule"], arguments["num_inference_steps"])
         for name in UPSAMPLERS:
             make_scheduler(*(arguments[f"{name}_{what}"] for what in ("sampler", "schedule", "steps")))
-        check_interval(arguments["guidance_interval"])
+        check_levels(arguments["guidance_interval"], "guidance_interval")
         check_upsampler_strength(arguments["upsampler_strength"])
         super().__init__(arguments)
         sides = [self._side(network) for network in self._networks()]

@@ -8,7 +8,15 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from ..diffusion.denoiser import Denoiser, clipped, from_epsilon, guided, per_sample, scale_between
+from ..diffusion.denoiser import (
+    Denoiser,
+    check_levels,
+    clipped,
+    from_epsilon,
+    guided,
+    per_sample,
+    scale_between,
+)
 from ..diffusion.sampling import Draw, OnStep, heun, multistep
 from ..diffusion.schedules import SCHEDULES, betas
 from ..weights.table import nearest
@@ -47,9 +55,8 @@ class Stage:
                 )
         if self.steps < 1:
             raise ValueError(f"the number of steps must be at least 1, not {self.steps}")
-        for what, between in (("sigmas", self.sigmas), ("guidance_interval", self.guidance_interval)):
-            if between is not None and (len(between) != 2 or not 0 <= between[0] <= between[1]):
-                raise ValueError(f"{what} must be two noise levels, the lower first, not {between!r}")
+        check_levels(self.sigmas, "sigmas")
+        check_levels(self.guidance_interval, "guidance_interval")
 
 
 BASE = Stage()
