@@ -29,11 +29,11 @@ class ClipEncoder(ModelMixin, ConfigMixin):
 
     The arguments are OpenAI's, and what open_clip's models differ in: channels of a head and of the feed-forward
     half (default four times the width), activation ("quick_gelu", "gelu" or "gelu_tanh"; text_activation: where that of
-    the text tower is another one), logit_bias (of the sigmoid loss), and how pictures are prepared (mean and deviation
-    of channels, "bicubic" or "bilinear", "shortest", "squash" or "longest"). vision_layers is a number for a ViT and
-    four numbers for a ResNet, which has no vision_patch_size; 0: it reads texts only, as the CLIP beside a published
-    unCLIP does. siglip: a ViT as SigLIP's and SigLIP2's, whose vector a learned query collects from the patches, and
-    a text tower in which all tokens see each other and the last, padding or not, gives the vector.
+    the text tower is another one), sigmoid (whether there is that loss's bias), and how pictures are prepared (mean and
+    deviation of channels, "bicubic" or "bilinear", "shortest", "squash" or "longest"). vision_layers is a number for a
+    ViT and four numbers for a ResNet, which has no vision_patch_size; 0: it reads texts only, as the CLIP beside a
+    published unCLIP does. siglip: a ViT as SigLIP's and SigLIP2's, whose vector a learned query collects from the
+    patches, and a text tower in which all tokens see each other and the last, padding or not, gives the vector.
     Raises ValueError for sizes that do not go together.
     """
 
@@ -56,7 +56,7 @@ class ClipEncoder(ModelMixin, ConfigMixin):
         activation: str = "quick_gelu",
         text_activation: str | None = None,
         siglip: bool = False,
-        logit_bias: bool = False,
+        sigmoid: bool = False,
         image_mean: Sequence[float] = OPENAI_MEAN,
         image_std: Sequence[float] = OPENAI_STD,
         interpolation: str = "bicubic",
@@ -105,14 +105,9 @@ class ClipEncoder(ModelMixin, ConfigMixin):
         )
         self.text_projection_bias = nn.Parameter(torch.zeros(embed_dim)) if siglip else None
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
-        # Not by assignment: the config has an entry of this name, which diffusers shows as an attribute.
-        self._parameters["logit_bias"] = nn.Parameter(torch.tensor(-10.0)) if logit_bias else None
+        # What the sigmoid loss adds to the scaled products.
+        self.logit_bias = nn.Parameter(torch.tensor(-10.0)) if sigmoid else None
         nn.init.normal_(self.token_embedding.weight, std=0.02)
-
-    @property
-    def logit_bias(self) -> nn.Parameter | None:
-        """What the sigmoid loss adds to the scaled products; None for a model of the softmax loss."""
-        return self._parameters["logit_bias"]
 
     @classmethod
     def from_original(cls, state_dict: Mapping[str, Tensor], config: dict | None = None) -> "ClipEncoder":
@@ -235,7 +230,7 @@ def sizes_of(weights: Mapping[str, Tensor]) -> dict:
             "transformer_heads": max(1, text_width // 64),
             "transformer_layers": _count(weights, "transformer.resblocks.", 2),
             "transformer_mlp_width": weights["transformer.resblocks.0.mlp.c_fc.weight"].shape[0],
-            "logit_bias": "logit_bias" in weights,
+            "sigmoid": "logit_bias" in weights,
         }
         if not any(key.startswith("visual.") for key in weights):
             return sizes | {"vision_layers": 0}

@@ -76,7 +76,7 @@ class OpenClipConfig:
             "transformer_heads": text.heads,
             "transformer_layers": text.layers,
             "transformer_mlp_width": _mlp_width(text),
-            "logit_bias": self.model.get("init_logit_bias") is not None,
+            "sigmoid": self.model.get("init_logit_bias") is not None,
             **self.pictures(),
         }
 

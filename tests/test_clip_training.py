@@ -218,7 +218,7 @@ def test_interpolation_goes_from_the_start_to_the_trained(shards, tmp_path, star
         torch.testing.assert_close(weight, one.state_dict()[name] + 0.25, rtol=0, atol=1e-6)
     assert same(interpolate(one, two, 1), two) == set(two.state_dict())
     plain = {key: value for key, value in one.config.items() if not key.startswith("_")}
-    biased = ClipEncoder(**plain | {"logit_bias": True})
+    biased = ClipEncoder(**plain | {"sigmoid": True})
     assert (
         interpolate(biased, one, 0.5).logit_bias is None and interpolate(one, biased, 0.5).logit_bias == -10
     )

@@ -146,7 +146,7 @@ def test_architectures(name, expected):
     )
     keys += ("vision_mlp_width", "transformer_width", "transformer_heads", "transformer_layers", "activation")
     assert tuple(config[key] for key in keys) == expected
-    assert (config["context_length"], config["vocab_size"], config["logit_bias"]) == (77, 49408, False)
+    assert (config["context_length"], config["vocab_size"], config["sigmoid"]) == (77, 49408, False)
     assert config["interpolation"] == "bicubic" and len(config["image_mean"]) == 3
 
 
@@ -175,7 +175,7 @@ def test_a_repository_of_the_hub(hub, monkeypatch):
     assert torch.equal(
         read_weights(folder / "open_clip_model.safetensors")["visual.proj"], weights["visual.proj"]
     )
-    assert (config["vision_mlp_width"], config["logit_bias"], config["activation"]) == (
+    assert (config["vision_mlp_width"], config["sigmoid"], config["activation"]) == (
         64,
         True,
         "quick_gelu",

@@ -87,7 +87,7 @@ def test_scores_are_the_softmax_of_scaled_cosines_best_first(clip, tmp_path):
 def test_a_model_of_the_sigmoid_loss_judges_each_label_by_itself():
     softmax = tiny_clip()
     config = {key: value for key, value in softmax.encoder.config.items() if not key.startswith("_")}
-    encoder = ClipEncoder(**config | {"logit_bias": True}).requires_grad_(False)
+    encoder = ClipEncoder(**config | {"sigmoid": True}).requires_grad_(False)
     clip = ClipModel(encoder, softmax.tokenizer)
     encoder.logit_bias.fill_(-1.5)
     result = ZeroShotClassifier(clip, ["a mug", "a car"])(draw("red"))

@@ -81,8 +81,8 @@ class ClipStage:
             raise ValueError("chunk: a ResNet's batch norm sees the whole batch; drop chunk, or train a ViT")
         self.start = copy.deepcopy(self.model) if settings.interpolate is not None else None
         if settings.loss == "sigmoid" and self.model.logit_bias is None:
-            self.model.register_parameter("logit_bias", nn.Parameter(torch.tensor(-10.0)))
-            self.model.register_to_config(logit_bias=True)
+            self.model.logit_bias = nn.Parameter(torch.tensor(-10.0))
+            self.model.register_to_config(sigmoid=True)
         choose_trained(self.model, settings.train, settings.lora_rank)
         if settings.pairs == "text-text" and self.model.visual is not None:
             self.model.visual.requires_grad_(False)
@@ -133,7 +133,7 @@ def _drawn(tokens: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 def _new(settings: ClipTraining, layout: dict[str, Any]) -> tuple[ClipEncoder, ClipTokenizer]:
     tokenizer = named_tokenizer(settings.tokenizer or "toybox")
     if sigmoid := settings.loss == "sigmoid":
-        layout = {"logit_bias": True, **layout}
+        layout = {"sigmoid": True, **layout}
     encoder = new_network(ClipEncoder, layout, vocab_size=tokenizer.vocab_size)
     if sigmoid:
         nn.init.constant_(encoder.logit_scale, math.log(10))  # where SigLIP starts
