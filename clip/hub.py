@@ -23,22 +23,35 @@ def hub_folder(name: str, *, progress: bool = True) -> Path:
     Of a repository that has both, these are open_clip's files. Raises ValueError for what is no such name, and for
     another kind of model before its weights are fetched, and what huggingface_hub raises if a file cannot be fetched.
     """
-    from huggingface_hub.errors import EntryNotFoundError
-
     repository, _, revision = name.removeprefix(HUB).partition("@")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
         raise ValueError(f"{name!r} names no repository of the Hub; expected {HUB}org/name")
-    fetch = partial(hub_file, repository, revision=revision or None, progress=progress)
-    try:
-        layout, told, config = open_clip_config, (), fetch((open_clip_config.CONFIG,))
-    except EntryNotFoundError:
-        layout, told, config = transformers_names, TOLD, fetch((transformers_names.CONFIG,))
+    where: dict[str, Any] = {"repository": repository, "revision": revision or None, "progress": progress}
+    config = _hub_file_if_any(open_clip_config.CONFIG, **where)
+    layout: Any = open_clip_config if config else transformers_names
+    config = config or hub_file(names=(layout.CONFIG,), **where)
     layout.read_config(name, config)
-    for file in told:
-        with suppress(EntryNotFoundError):
-            fetch((file,))
-    fetch(layout.WEIGHTS)
+    if layout is transformers_names:
+        for told in TOLD:
+            _hub_file_if_any(told, **where)
+    hub_file(names=layout.WEIGHTS, **where)
     return config.parent
+
+
+def _hub_file_if_any(name: str, repository: str, revision: str | None, progress: bool) -> Path | None:
+    """A file of the repository; None if it is known to have none of this name, so not for want of a connection."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    try:
+        return hub_file(repository, (name,), revision, progress)
+    except LocalEntryNotFoundError:
+        # The cache remembers what the repository did not have.
+        if try_to_load_from_cache(repository, name, revision=revision) is None:
+            raise
+    except EntryNotFoundError:
+        pass
+    return None
 
 
 def hub_file(repository: str, names: Sequence[str], revision: str | None, progress: bool) -> Path:

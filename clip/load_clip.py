@@ -63,7 +63,7 @@ def load_clip(model: str, config: str | Mapping[str, Any] | None, progress: bool
     architecture, slash, _ = model.partition("/")
     is_file = model.endswith(WEIGHT_FILES)
     if model.startswith(HUB):
-        return _load_foreign_folder(hub_folder(model, progress=progress))
+        return _load_foreign_folder(hub_folder(model, progress=progress), model)
     if slash and not is_file and architecture in architectures():
         return _built(*find_open_clip(model, progress=progress))
     if is_file or len(Path(model).parts) > 2 or os.path.isabs(model):
@@ -88,15 +88,16 @@ def _load_folder(folder: Path) -> Loaded:
     )
 
 
-def _load_foreign_folder(folder: Path) -> Loaded:
-    """A folder in open_clip's layout, or one that transformers wrote."""
+def _load_foreign_folder(folder: Path, name: str | None = None) -> Loaded:
+    """A folder in open_clip's layout, or one that transformers wrote. name: of the Hub's, whose copy it is."""
     check_checksums(folder)
     if (folder / CONFIG).is_file():
         names = (*WEIGHTS, *transformers_names.WEIGHTS)
         found = [folder / name for name in names if (folder / name).is_file()]
         if not found:
             raise FileNotFoundError(f"{folder} has a {CONFIG}, but no {WEIGHTS[0]} beside it")
-        return _built(found[0], read_config(str(folder), folder / CONFIG), folder)
+        config = read_config(name or str(folder), folder / CONFIG)
+        return _built(found[0], config, None if name else folder)
     if (folder / transformers_names.CONFIG).is_file():
         return Loaded(
             transformers_names.clip_of_folder(folder), transformers_names.tokenizer_of_folder(folder)

@@ -66,7 +66,7 @@ class ClipModel:
 
         model: a known name ("mini", "ViT-B/32", …); one of open_clip's ("ViT-B-16-SigLIP2/webli"), where a warning says
         if it computes another activation than its weights were trained with; the folder of a trained model, of
-        open_clip's or of transformers' CLIPModel; a repository of the Hub that holds what one of these two does
+        open_clip's or of transformers' CLIPModel; a repository of the Hub in one of these two layouts
         ("hf-hub:org/name"); or the file of one of OpenAI's or open_clip's checkpoints.
         config: what a file's shapes cannot tell, such as activation, heads, and the preparation of pictures, as
         open_clip's name of the model or its architecture ("ViT-H-14/laion2b_s32b_b79k", "ViT-H-14"; nothing is
@@ -143,7 +143,7 @@ class ClipModel:
         total = len(pictures) if isinstance(pictures, Sequence) and not isinstance(pictures, str) else None
         opened = tqdm(pictures_of(pictures), "looking", total, False, unit="picture", disable=not progress)
         pixels, vectors = map(self.preprocess, opened), [torch.zeros(0, self.dim)]
-        while some := list(islice(pixels, batch_size)):
+        while some := list(islice(pixels, max(1, batch_size))):
             batch = torch.stack(some).to(self.encoder.device)
             vector = self.encoder.encode_image(batch, with_grid=False).vector
             vectors.append(F.normalize(vector, dim=-1).cpu())

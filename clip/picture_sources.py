@@ -51,8 +51,9 @@ def is_picture(name: str | os.PathLike) -> bool:
 
 
 def picture_among(parts: Iterable[str]) -> str | None:
-    """Which part of a sample of a shard is its picture, by its extension; None: none is."""
-    return next((part for part in parts if f".{part}" in PICTURE_SUFFIXES), None)
+    """Which part of a sample of a shard is its picture, by its extension; None: none is. PNG comes before others."""
+    found = [part for part in parts if f".{part.rpartition('.')[2]}" in PICTURE_SUFFIXES]
+    return min(found, key=lambda part: ("." in part, part != "png"), default=None)
 
 
 def pictures_in(folder: str | os.PathLike) -> list[Path]:
@@ -65,22 +66,18 @@ def pictures_in(folder: str | os.PathLike) -> list[Path]:
     return found
 
 
-def small_picture(model: ClipModel, source: Source | bytes) -> Image | str:
-    """A picture as small as the model sees it, or why it cannot be read.
-
-    A batch of photographs in full size would fill the memory.
-    """
+def try_open(source: Source | bytes) -> Image | str:
+    """The picture, in its own mode, or why it cannot be read."""
     from PIL import UnidentifiedImageError
 
     from .preprocess import open_upright
 
     try:
-        picture = open_upright(source.read() if isinstance(source, TarPicture) else source)
+        return open_upright(source.read() if isinstance(source, TarPicture) else source)
     except UnidentifiedImageError:
         return "not a picture"
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
         return str(error)
-    return model.preprocess.fit(picture)
 
 
 @dataclass
@@ -111,12 +108,13 @@ def embed_sources(
 
     def readable() -> Iterator[Image]:
         for number, source in enumerate(tqdm(sources, disable=not progress, desc="looking", unit="picture")):
-            picture = small_picture(model, source)
+            picture = try_open(source)
             if isinstance(picture, str):
                 skipped.append((number, f"{source}: {picture.removeprefix(f'{source}: ')}"))
             else:
                 kept.append(number)
-                yield picture
+                # Made small at once: a batch of photographs in full size would fill the memory.
+                yield model.preprocess.fit(picture)
 
     vectors = model.embed_images(readable(), batch_size=batch_size)
     if not kept:

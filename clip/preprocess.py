@@ -144,7 +144,11 @@ def open_upright(source: str | os.PathLike | bytes | IO[bytes]) -> Image.Image:
     file = io.BytesIO(source) if isinstance(source, bytes) else source
     try:
         return _read(file)
-    except (UnidentifiedImageError, FileNotFoundError, PermissionError, IsADirectoryError, MemoryError):
+    except UnidentifiedImageError:
+        if isinstance(source, (str, os.PathLike)):
+            raise  # it names the file
+        raise UnidentifiedImageError("cannot identify what the picture's file holds") from None
+    except (FileNotFoundError, PermissionError, IsADirectoryError, MemoryError):
         raise  # Pillow and Python name the file themselves
     except Exception as error:
         if not isinstance(source, (str, os.PathLike)):

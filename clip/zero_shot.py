@@ -18,6 +18,7 @@ from .tokenizer import TextTooLong
 if TYPE_CHECKING:
     from .model import ClipModel
 
+LABELS_AT_ONCE = 1000
 _REMEMBERED = 16
 
 Scores = list[dict[str, Any]]
@@ -126,14 +127,18 @@ def embed_labels(
 
     Raises ValueError naming a label too long for the model.
     """
-    texts = [template.replace("{}", label) for label in labels for template in templates]
-    try:
-        each = model.embed_texts(texts).view(len(labels), len(templates), -1)
-    except TextTooLong as error:
-        label, template = labels[error.row // len(templates)], templates[error.row % len(templates)]
-        label = label if len(label) <= 60 else f"{label[:57]}…"
-        raise ValueError(
-            f"the label {label!r} is too long: in the template {template!r} it makes {error.tokens} tokens, and "
-            f"the model takes {error.room}; shorten the label or the template"
-        ) from None
-    return F.normalize(each.mean(dim=1), dim=-1)
+    vectors = []
+    for first in range(0, len(labels), LABELS_AT_ONCE):
+        some = labels[first : first + LABELS_AT_ONCE]
+        texts = [template.replace("{}", label) for label in some for template in templates]
+        try:
+            each = model.embed_texts(texts).view(len(some), len(templates), -1)
+        except TextTooLong as error:
+            label, template = some[error.row // len(templates)], templates[error.row % len(templates)]
+            label = label if len(label) <= 60 else f"{label[:57]}…"
+            raise ValueError(
+                f"the label {label!r} is too long: in the template {template!r} it makes {error.tokens} tokens, and "
+                f"the model takes {error.room}; shorten the label or the template"
+            ) from None
+        vectors.append(F.normalize(each.mean(dim=1), dim=-1))
+    return torch.cat(vectors)

@@ -1,5 +1,6 @@
 """The `maquette` command line: arguments in, files out, one sentence when something is wrong."""
 
+import sys
 import warnings
 from importlib.metadata import version as version_of
 from typing import Annotated
@@ -36,6 +37,13 @@ app.add_typer(evaluate, name="evaluate")
 app.add_typer(evaluate, name="eval", hidden=True)
 
 
+def _warn(message: Warning | str, *_: object) -> None:
+    """Print a warning on lines of its own, beside a progress bar too."""
+    from tqdm import tqdm
+
+    tqdm.write(f"warning: {message}", sys.stderr)
+
+
 def run(arguments: list[str]) -> int:
     """Run a command line without the program's name; returns its exit code.
 
@@ -45,7 +53,7 @@ def run(arguments: list[str]) -> int:
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_: typer.echo(f"warning: {message}", err=True)
+            warnings.showwarning = _warn
             code = app(arguments or ["--help"], standalone_mode=False)
     except (KeyboardInterrupt, SystemExit):
         raise

@@ -14,9 +14,7 @@ SHOWN = 50
 def evaluate_clip(
     data: Annotated[
         str,
-        typer.Option(
-            help="A folder with a sub-folder for each class, or shards such as 'test-{000..009}.tar'."
-        ),
+        typer.Option(help="A folder with a sub-folder for each class, or a folder of shards."),
     ],
     labels: Annotated[
         str | None,

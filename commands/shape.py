@@ -253,11 +253,12 @@ def _fitted(cloud: PointCloud) -> PointCloud:
 
 def _surface_of(model: str) -> SurfaceModel | None:
     """A model's surface model, if it has one."""
+    with cleaning_up_on_interrupt():
+        ready_model(model, point_e_task(model))
     typer.echo(f"loading {model} …", err=True)
     from ..pipelines.surface import load_surface
 
-    with cleaning_up_on_interrupt():
-        return load_surface(model)
+    return load_surface(model)
 
 
 def _mesh_of(

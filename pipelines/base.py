@@ -279,7 +279,7 @@ class Pipeline(DiffusionPipeline):
         for first in range(0, len(request), rows):
             some = request.rows(slice(first, first + rows))
             which = f" {first + 1} to {first + len(some)} of {len(request)}" if len(request) > 1 else ""
-            with self.progress_bar(total=total or request.steps) as bar:  # pyright: ignore[reportAttributeAccessIssue]
+            with self.progress_bar(total=request.steps if total is None else total) as bar:  # pyright: ignore[reportAttributeAccessIssue]
                 bar.unit = "step"
                 bar.set_description(f"drawing{which}")
                 counted = count()

@@ -25,7 +25,7 @@ def chosen_family(model: str | os.PathLike, via: str | None = None) -> str:
     check_family(via)
     if via == "unclip" and os.fspath(model) in known_models("text-to-image").keys() - _unclip_names():
         raise ValueError(
-            f"{os.fspath(model)} has no unclip; give a model's folder or {' or '.join(sorted(_unclip_names()))}"
+            f"{os.fspath(model)} has no unCLIP; give a model's folder or {' or '.join(sorted(_unclip_names()))}"
         )
     place = ready_model(model, unclip_task(model) if via == "unclip" else "text-to-image")
     index = {} if place.is_file() else read_index(place)

@@ -141,7 +141,8 @@ class UnCLIPPipeline(UnCLIPStages):
     ) -> Tensor:
         """The image embeddings [N, D] that the prior makes of a prompt, or of each of several; float32, unnormalised.
 
-        UnCLIPVariationPipeline draws them, and normalised they find pictures among those of the same CLIP.
+        They lie on the pipeline's device. UnCLIPVariationPipeline draws them, and normalised they find pictures among
+        those of the same CLIP.
         Raises and warns as a call.
         """
         request = self.request(prompt, num_images_per_prompt, None, None, seed, generator)

@@ -109,7 +109,7 @@ def _batches(
     unreadable: dict[str, str],
 ) -> Iterator[tuple[list[Row], dict[bytes, Image], dict[bytes, str]]]:
     """Files, and by digest the pictures and the reasons of broken ones, for contents that are not in `reasons` yet."""
-    from ..clip.picture_sources import small_picture
+    from ..clip.picture_sources import try_open
 
     files, pictures, broken = [], {}, {}
     for file in found:
@@ -121,11 +121,12 @@ def _batches(
         digest = hashlib.blake2b(content, digest_size=16).digest()
         files.append(Row(*file, digest))
         if not any(digest in known for known in (reasons, pictures, broken)):
-            picture = small_picture(model(), content)
+            picture = try_open(content)
             if isinstance(picture, str):
                 broken[digest] = picture
             else:
-                pictures[digest] = picture
+                # Made as small as the network sees it: a batch of photographs would fill the memory.
+                pictures[digest] = model().preprocess.fit(picture)
         if len(pictures) == _PICTURES or len(files) == _FILES:
             yield files, pictures, broken
             files, pictures, broken = [], {}, {}

@@ -49,15 +49,16 @@ PREPARED = {
 
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
-    """path -> content of a Hub; what is missing is missing as there."""
+    """path -> content of a Hub, None: it fails; what is missing is missing as there."""
     files = {}
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
             content = files.get(self.path.strip("/"))
             known = any(path.split("/resolve/")[0] in self.path for path in files)
-            self.send_response(200 if content is not None else 404)
-            if content is None:
+            fails = content is None and self.path.strip("/") in files
+            self.send_response(403 if fails else 404 if content is None else 200)
+            if content is None and not fails:
                 self.send_header("X-Error-Code", "EntryNotFound" if known else "RepoNotFound")
             self.send_header("X-Repo-Commit", "0" * 40)
             self.send_header("ETag", f'"{abs(hash(content)):x}"')
@@ -190,7 +191,7 @@ def test_a_repository_of_the_hub(hub, monkeypatch):
 
 
 @pytest.mark.parametrize("weights", ["model.safetensors", "pytorch_model.bin"])
-def test_a_repository_of_transformers(hub, tmp_path, weights):
+def test_a_repository_of_transformers(hub, tmp_path, weights, monkeypatch):
     from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
 
     sizes = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1}
@@ -213,6 +214,17 @@ def test_a_repository_of_transformers(hub, tmp_path, weights):
         found = theirs.get_text_features(ours.tokenizer("a red chair")).pooler_output
     found = torch.nn.functional.normalize(found, dim=-1)
     torch.testing.assert_close(ours.embed_texts("a red chair"), found, rtol=0, atol=1e-5)
+    monkeypatch.setenv("MAQUETTE_OFFLINE", "1")  # and what the repository has not is remembered
+    assert hub_folder("hf-hub:me/tiny") == hub_folder("hf-hub:me/tiny", progress=False)
+
+
+def test_a_file_that_cannot_be_fetched_is_not_taken_for_one_that_is_not_there(hub, monkeypatch):
+    hub["me/tiny/resolve/main/config.json"] = (
+        b'{"model_type": "clip", "text_config": {}, "vision_config": {}}'
+    )
+    hub["me/tiny/resolve/main/preprocessor_config.json"] = None
+    with pytest.raises(LocalEntryNotFoundError, match="check your connection"):
+        hub_folder("hf-hub:me/tiny", progress=False)
 
 
 def test_the_hub_where_the_table_points(hub):

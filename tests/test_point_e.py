@@ -163,7 +163,7 @@ def test_a_saved_model_serves_both_tasks(pipe, photos, tmp_path):
     assert len(pipeline("text-to-3d", tmp_path / "model")("a red chair", seed=0).clouds) == 1
     with pytest.raises(ValueError, match="unknown way 'dalle'"):
         pipeline("text-to-3d", tmp_path / "model", via="dalle")
-    with pytest.raises(ValueError, match="glide has no unclip"):
+    with pytest.raises(ValueError, match="glide has no unCLIP"):
         pipeline("text-to-3d", tmp_path / "model", via="unclip")
     shutil.rmtree(tmp_path / "model" / "upsampler")
     with pytest.raises(OSError, match="upsampler"):

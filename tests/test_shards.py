@@ -34,8 +34,7 @@ def test_a_shard_holds_what_the_scenes_are(tmp_path, short_shards):
     assert cloud.shape == (4096, 6) and cloud.dtype == np.float16
 
 
-def test_processes_write_the_same_bytes_and_leave_nothing_else(tmp_path, short_shards, monkeypatch):
-    monkeypatch.setattr(room, "SCENES_A_PROCESS", 3)
+def test_processes_write_the_same_bytes_and_leave_nothing_else(tmp_path, short_shards):
     alone = write_shards("val", 7, tmp_path / "alone", size=32, workers=1)
     together = write_shards("val", 7, tmp_path / "together", size=32, workers=2)
     assert [path.read_bytes() for path in alone] == [path.read_bytes() for path in together]

@@ -203,7 +203,7 @@ def test_guidance_doubles_the_batch_only_where_it_guides(pipe, scale, interval, 
     assert words_matter == (scale != 0)
 
 
-def test_a_photo_is_changed_the_more_the_greater_the_strength(pipe):
+def test_a_photo_is_changed_the_more_the_greater_the_strength(pipe, tmp_path):
     photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (5, 9, 3), np.uint8)).resize((48, 24))
     square = np.asarray(photo.crop((12, 0, 36, 24)).resize((16, 16)), np.float32) / 255
     off = []
@@ -214,6 +214,9 @@ def test_a_photo_is_changed_the_more_the_greater_the_strength(pipe):
         assert len(calls) == steps
         off.append(np.abs(made[0].images[0] - square).mean())
     assert off[0] < 0.1 < off[1] < off[2]
+    photo.save(tmp_path / "photo.png")
+    from_path = pipe("a cat", strength=1, **{**how, "image": tmp_path / "photo.png"}).images[0]
+    assert np.array_equal(from_path, made[0].images[0])
 
 
 def test_the_noise_aware_clip_guides(pipe):

@@ -89,7 +89,7 @@ def test_a_model_without_unclip_says_so(run):
     assert code == 2 and "for image-variation there are mini, kakaobrain/karlo-v1-alpha-image" in err
     code, _, err = run("create", "a cat", "--via", "unclip", model="glide")
     assert (
-        code == 2 and "glide has no unclip; give a model's folder or kakaobrain/karlo-v1-alpha or mini" in err
+        code == 2 and "glide has no unCLIP; give a model's folder or kakaobrain/karlo-v1-alpha or mini" in err
     )
 
 

@@ -23,8 +23,6 @@ from .scenes import make_scene, true_captions
 from .workers import worker_map
 
 SCENES_PER_SHARD = 1000
-CHUNK = 8  # scenes that a process draws at a time
-SCENES_A_PROCESS = 100  # that are worth starting one, which takes a second
 EXTRAS = {"clouds": "npy", "distances": "distances.npy"}
 
 
@@ -157,7 +155,7 @@ def write_shards(
     left, total = (sum(len(shard.scenes) for shard in some) for some in (missing, shards))
     with (
         tqdm(total=total, initial=total - left, unit="scene", desc=f"{split} {size} px") as bar,
-        worker_map(min(workers, 1 + left // SCENES_A_PROCESS), CHUNK) as map_in_workers,
+        worker_map(max(1, min(workers, len(missing)))) as map_in_workers,
     ):
         for shard in missing:
             keys = (f"{shard.split}-{index:08d}" for index in shard.scenes)

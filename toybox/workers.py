@@ -12,10 +12,12 @@ from multiprocessing import get_context, parent_process
 
 from threadpoolctl import threadpool_limits
 
+MOST = 61  # that Windows lets a pool have
+
 
 @contextmanager
-def worker_map(workers: int, chunksize: int = 1) -> Iterator[Callable[..., Iterator]]:
-    """A `map` whose results so many processes compute, `chunksize` at a time; of one worker it is Python's own.
+def worker_map(workers: int) -> Iterator[Callable[..., Iterator]]:
+    """A `map` whose results so many processes compute; of one worker it is Python's own.
 
     What is not yet computed at the end is given up.
     """
@@ -23,11 +25,11 @@ def worker_map(workers: int, chunksize: int = 1) -> Iterator[Callable[..., Itera
         yield map
         return
     # A forked copy of a process with threads may hang.
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_start)
+    pool = ProcessPoolExecutor(min(workers, MOST), get_context("spawn"), initializer=_start)
 
     def submitted(function: Callable, *items) -> Iterator:
         with _interrupts_held():
-            return pool.map(function, *items, chunksize=chunksize)
+            return pool.map(function, *items)
 
     try:
         yield submitted

@@ -20,7 +20,7 @@ from torch.utils.data import default_collate
 
 from .shards import Shards
 
-IN_A_ROW = 4
+MOST_IN_A_ROW = 3  # samples that are passed over
 
 
 @lru_cache(maxsize=4)
@@ -76,15 +76,17 @@ def _prepared(
 ) -> dict[str, Any]:
     after = bisect(among, number)
     broken: list[tuple[str, Exception]] = []
-    for place in (number, *(among[(after + i) % len(among)] for i in range(IN_A_ROW - 1))):
+    following = [among[(after + i) % len(among)] for i in range(MOST_IN_A_ROW)]
+    for place in (number, *following):
         try:
             prepared = prepare(shards[place])
         except Exception as error:  # whatever decoders of damaged files raise
             sample = shards.samples[place]
-            why = str(error) if isinstance(error, ValueError) else repr(error)
-            broken.append((f"sample {sample.key} of {sample.shard} cannot be read: {why}", error))
+            why = str(error) if isinstance(error, (ValueError, OSError)) else repr(error)
+            said = f"sample {sample.key} of {sample.shard} cannot be read: "
+            broken.append((said + why.removeprefix(said), error))
         else:
             for sentence, _ in broken:
                 warnings.warn(f"{sentence}; the next one takes its place", stacklevel=2)
             return prepared
-    raise ValueError(broken[0][0]) from broken[0][1]
+    raise ValueError(f"{broken[0][0]}; nor can the {len(following)} after it") from broken[0][1]

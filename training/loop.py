@@ -48,9 +48,10 @@ def fit(stage: Stage, config: TrainConfig, data: str, out: str | Path, resume: b
 
     `out` gets `config.yaml`, `log.jsonl`, `tensorboard/`, `samples/step-N.png`, `checkpoints/step-N/` and,
     with every checkpoint anew, `model/`. `resume` continues the newest checkpoint. Ctrl-C saves one and raises
-    KeyboardInterrupt with a sentence that says how to go on. A sample that cannot be read is warned of and left out.
-    Raises FileExistsError if `out` is in use, FileNotFoundError for missing data, ValueError for damaged data, of four
-    samples in a row too, or for another recipe or data than the checkpoint's, FloatingPointError if the loss diverges.
+    KeyboardInterrupt with a sentence that says how to go on. A sample that cannot be read is warned of, and the next
+    one takes its place. Raises FileExistsError if `out` is in use, FileNotFoundError for missing data, ValueError for
+    damaged shards or four unreadable samples in a row, or for another recipe or data than the checkpoint's,
+    FloatingPointError if the loss diverges.
     """
     out = Path(out)
     if resume and not (out / "config.yaml").is_file():

@@ -32,20 +32,22 @@ class Sample(NamedTuple):
 class Shards:
     """The samples of local webdataset shards, by number.
 
-    `shards` is the path of a folder of them or of one, with braces (`data/{toybox,pairs}`, `shard-{000..099}.tar`) of
-    several, or a list of paths. `shards[i]` is a dict of the raw bytes by extension, with `__key__` and `__url__` (the
-    shard) as in webdataset; `samples[i]` says where they lie.
+    `shards` is a shard, a folder of shards, a pattern with braces that names several of either (`data/{toybox,pairs}`,
+    `shard-{000..099}.tar`), or a list of them. `shards[i]` is a dict of the raw bytes by extension, with `__key__` and
+    `__url__` (the shard) as in webdataset; `samples[i]` says where they lie.
     Raises FileNotFoundError naming a missing shard and ValueError naming a damaged or an empty one, or for braces that
     name more than a million; on reading, ValueError for a sample that is not what `add_sample` wrote.
     """
 
     def __init__(self, shards: str | os.PathLike | Sequence[str | os.PathLike]):
         single = isinstance(shards, (str, os.PathLike))
-        if single and _count(os.fspath(shards)) > MOST_SHARDS:
-            raise ValueError(
-                f"the braces of {os.fspath(shards):.80} name more than {MOST_SHARDS:,} shards; name those that exist"
-            )
-        places = expand_urls(os.fspath(shards)) if single else [os.fspath(path) for path in shards]
+        places = [os.fspath(shards)] if single else [os.fspath(path) for path in shards]
+        if single and not os.path.exists(shards):
+            if _count(places[0]) > MOST_SHARDS:
+                raise ValueError(
+                    f"the braces of {places[0]:.80} name more than {MOST_SHARDS:,} shards; name those that exist"
+                )
+            places = expand_urls(places[0])
         self.paths = [path for place in places for path in _shards_at(place)]
         self.samples = [sample for path in self.paths for sample in _scan(path)]
 
@@ -62,7 +64,8 @@ class Shards:
         expected = content.pop(SUM, None)
         if expected is not None and expected.decode(errors="replace").strip() != _digest(key, content):
             raise ValueError(
-                f"sample {key} of {shard} is not what was written, as its SHA-256 tells; write it again"
+                f"sample {key} of {shard} cannot be read: it is not what was written, as its SHA-256 tells; write it "
+                "again"
             )
         return content
 

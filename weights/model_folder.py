@@ -166,8 +166,9 @@ def save_into(
     beside: Mapping[str, Any],
     settings: Mapping[str, Any],
 ) -> None:
-    """Write trained parts and settings: with all else that the model in the folder `model` has or, without one, with
-    the parts `beside` them as a model of `pipeline`. Raises what the two below and above raise.
+    """Write trained parts and settings: into the model in the folder `model`, beside all else that it has, or without
+    one as a model of `pipeline`, with the parts `beside` them. Raises what `extend_model_folder` and
+    `write_model_folder` raise.
     """
     if model:
         extend_model_folder(model, folder, parts, settings)

@@ -135,8 +135,6 @@ def _decoded(content: bytes) -> str:
 
 def _samples(data: str | os.PathLike) -> Iterator[tuple[TarPicture, dict[str, bytes]]]:
     """Each picture of the shards with the texts beside it, by extension; the pictures are not read."""
-    if not os.fspath(data).endswith(".tar") and not os.path.exists(data):
-        raise FileNotFoundError(f"{data} is neither a folder of classes nor a shard")
     shards = Shards(data)
     samples = [(sample, kind) for sample in shards.samples if (kind := picture_among(sample.parts))]
     if not samples:

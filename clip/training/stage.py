@@ -30,7 +30,7 @@ class ClipTraining(BaseModel, title="stage: of a CLIP recipe", extra="forbid", f
     """How CLIP is trained.
 
     loss: "contrastive", or "sigmoid" (SigLIP, Zhai et al. 2023), for which the model gets a bias if it has none;
-    pairs: "image-text" (`.png`, `.jpg` or `.webp`, and `.txt`, or `.captions.txt` with several, one a line, of which
+    pairs: "image-text" (a picture and its `.txt`, or `.captions.txt` with several, one a line, of which
     one is drawn each time, from the first 4) or "text-text" (`.query.txt` and `.txt`), for search
     over texts, which leaves the image tower as it is;
     chunk: how many pairs are computed at a time; the batch is still compared as a whole and the gradient is the same,

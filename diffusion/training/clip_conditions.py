@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from ...clip.model import ClipModel
 from ...clip.preprocess import Preprocess
 from ...clip.training.pairs import caption_in, picture_in
 from ...training import Shards
+from ...training.data import load
 
 CACHED = "clip.npy"  # beside a picture in a shard: its vector, float32 [clip_dim]
 CHECKED = 4  # pictures whose cached vector is compared with a new one
@@ -118,9 +119,13 @@ class ClipConditions:
             raise ValueError(
                 f"sample {without.key} of {without.shard} has no {CACHED} and others have; give shards of one kind"
             )
-        samples = [shards[number] for number in _spread(shards, CHECKED)]
-        fresh = self.vectors({"pixels": torch.stack([self.pixels(sample) for sample in samples])})
-        if F.cosine_similarity(fresh, self._of(samples)).min() < SAME:
+
+        def both(sample: dict[str, Any]) -> dict[str, Any]:
+            return {"pixels": self.pixels(sample), **self.picture(sample)}
+
+        seen = next(load(shards, both, [_spread(shards, CHECKED)], range(len(shards))))
+        fresh = self.vectors({"pixels": seen["pixels"]})
+        if F.cosine_similarity(fresh, seen["embedding"]).min() < SAME:
             raise ValueError(
                 f"the {CACHED} in {shards.paths[0]} was not made by the CLIP {self.name}; "
                 "make the shards again with that CLIP, or name the one that made them"
@@ -134,19 +139,13 @@ class ClipConditions:
         Raises as `check`.
         """
         numbers = _spread(shards, FOR_STATISTICS if self.check(shards) else COMPUTED_FOR_STATISTICS)
+        batches = [numbers[first : first + BATCH] for first in range(0, len(numbers), BATCH)]
+        most = self.encoder.config["context_length"]
         pictures, texts = [], []
-        for first in range(0, len(numbers), BATCH):
-            some = [shards[number] for number in numbers[first : first + BATCH]]
-            pictures.append(self._of(some))
-            tokens = self.tokenizer(
-                [caption_in(sample) for sample in some], self.encoder.config["context_length"], True
-            )
-            texts.append(self.encoder.encode_text(tokens, with_states=False).vector)
+        for batch in load(shards, partial(self.prepare, text_ctx=most), batches, range(len(shards))):
+            pictures.append(self.vectors(batch))
+            texts.append(self.encoder.encode_text(batch["tokens"], with_states=False).vector)
         return torch.cat(pictures), torch.cat(texts)
-
-    def _of(self, samples: Sequence[dict[str, Any]]) -> Tensor:
-        given = [self.picture(sample) for sample in samples]
-        return self.vectors({name: torch.stack([each[name] for each in given]) for name in given[0]})
 
 
 def pixels_of(sample: dict[str, Any], preprocess: Preprocess) -> Tensor:

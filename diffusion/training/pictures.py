@@ -9,7 +9,7 @@ from ...clip.training.pairs import picture_in
 
 
 def read_picture(sample: dict[str, Any], side: int) -> np.ndarray:
-    """The middle square of a raw sample's `png`, `jpg`, `jpeg` or `webp`, reduced to uint8 [3, side, side].
+    """The middle square of a raw sample's picture, reduced to uint8 [3, side, side].
 
     Raises ValueError for a picture that is too small, and what `picture_in` raises.
     """

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...training.shards import Shards
+from ...training.shards import Shards, tars_in
 from ..point_cloud import SUFFIXES, PointCloud
 
 
@@ -24,14 +24,14 @@ class CloudSet:
 
 
 def read_clouds(path: str | os.PathLike) -> CloudSet:
-    """The clouds of a .ply or .npz file, of a folder of them, or of shards (`val-{000..009}.tar`, samples with `npy`).
+    """The clouds of a .ply or .npz file, of a folder of them, or of shards, see Shards (samples with `npy`).
 
     A cloud is called like its file or sample; its caption lies in NAME.txt beside it. In a folder or shards what cannot
     be read is left out. Raises what `PointCloud.load` does for a file, and ValueError or FileNotFoundError where there
     are no clouds.
     """
     path = Path(path)
-    if path.suffix.lower() == ".tar":
+    if path.suffix.lower() == ".tar" or "{" in path.name or (path.is_dir() and tars_in(path)):
         found = _read(_of_shards(path))
     elif path.is_dir():
         found = _read(_of_folder(path))
