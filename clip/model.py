@@ -141,7 +141,7 @@ class ClipModel:
         Raises what `picture_of` raises.
         """
         total = len(pictures) if isinstance(pictures, Sequence) and not isinstance(pictures, str) else None
-        opened = tqdm(pictures_of(pictures), "looking", total, False, unit="picture", disable=not progress)
+        opened = tqdm(pictures_of(pictures), total=total, leave=False, unit="picture", disable=not progress)
         pixels, vectors = map(self.preprocess, opened), [torch.zeros(0, self.dim)]
         while some := list(islice(pixels, max(1, batch_size))):
             batch = torch.stack(some).to(self.encoder.device)

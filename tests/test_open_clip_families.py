@@ -239,7 +239,7 @@ def test_our_vectors_are_open_clips(family, tmp_path):
     ours.save_pretrained(tmp_path / "saved")
     again = ClipModel.from_pretrained(tmp_path / "saved", dtype=torch.float32)
     torch.testing.assert_close(again.embed_texts(TEXTS), found)
-    changed = next((tmp_path / "saved").glob("*.safetensors"))
+    changed = next((tmp_path / "saved").rglob("*.safetensors"))
     changed.write_bytes(changed.read_bytes()[:-1] + b"x")
     with pytest.raises(ValueError, match="is not what was saved"):
         ClipModel.from_pretrained(tmp_path / "saved")
