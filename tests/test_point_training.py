@@ -82,6 +82,14 @@ def test_an_unknown_key_of_a_network_is_named(clip, kind):
         stage(config({**model, "widht": 64}, stage=settings | ({} if kind == "surface" else {"clip": clip})))
 
 
+@pytest.mark.parametrize("kind", STAGES)
+def test_more_points_than_clouds_have_are_refused_before_anything_is_written(clip, kind):
+    stage, _, _, model, settings = STAGES[kind]
+    told = settings | ({} if kind == "surface" else {"clip": clip}) | {"points": 5000}
+    with pytest.raises(ValueError, match="less than or equal to 4096"):
+        stage(config(model, stage=told))
+
+
 def test_an_upsampler_goes_on_from_fewer_points_and_is_saved_into_a_base(clip, tmp_path):
     base = PointStage(config(TINY, stage={"clip": clip}))
     base.save(base.model, tmp_path / "base")

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 import torch
 from PIL import Image
-from pydantic import BaseModel, Field, NonNegativeInt
+from pydantic import BaseModel, Field
 from torch import Tensor
 
 from ...clip.encoder import ClipEncoder
@@ -24,7 +24,7 @@ from ..drawing import draw_cloud
 from ..point_cloud import PointCloud
 from ..sampling import TRAINING_STEPS, Stage, as_clouds, sample_points
 from ..transformer import PointDiffusionTransformer
-from .clouds import random_points, read_cloud, scaled
+from .clouds import POINTS, random_points, read_cloud, scaled
 from .conditions import PointConditions
 
 PIPELINE, TASK = "PointEPipeline", "text-to-3d"
@@ -49,7 +49,7 @@ class PointTraining(BaseModel, title="stage: of a recipe for clouds", extra="for
     clip: str = "mini"
     text_share: Annotated[float, Field(ge=0, le=1)] = 0.0
     drop: Annotated[float, Field(ge=0, le=1)] = 0.1
-    points: NonNegativeInt = 0
+    points: Annotated[int, Field(ge=0, le=POINTS)] = 0
     base: str | None = None
     start_from: str | None = None
     schedule: str = "squaredcos_cap_v2"

@@ -16,7 +16,7 @@ from ...training import TrainConfig
 from ...training.layout import new_network
 from ..classifier import PointNetClassifier
 from ..points import in_unit_ball
-from .clouds import random_rows, read_cloud
+from .clouds import POINTS, random_rows, read_cloud
 
 SMOOTHING = 0.05
 
@@ -29,7 +29,7 @@ class ClassifierTraining(BaseModel, title="stage: of a classifier's recipe", ext
     """
 
     classes: Annotated[tuple[str, ...], Field(min_length=2)]
-    points: Annotated[int, Field(ge=512)] = 1024
+    points: Annotated[int, Field(ge=512, le=POINTS)] = 1024
 
 
 class ClassifierStage:

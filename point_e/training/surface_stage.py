@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, NonNegativeInt, PositiveInt
+from pydantic import BaseModel, Field
 
 from ...training import TrainConfig
 from ...training.layout import new_network
 from ...weights.model_folder import find_model, save_into
 from ..surface import SurfaceModel
 from .base_stage import PIPELINE, TASK
-from .clouds import random_rows, read_cloud
+from .clouds import POINTS, random_rows, read_cloud
 
 PLACES = 4096  # of a sample, at which distances are known
 INSIDE_WEIGHT = 4.0
@@ -28,8 +28,8 @@ class SurfaceTraining(BaseModel, title="stage: of a surface model's recipe", ext
     base: the name or folder of a Point-E model that it is saved into, beside its other parts.
     """
 
-    points: NonNegativeInt = 0
-    places: PositiveInt = 1024
+    points: Annotated[int, Field(ge=0, le=POINTS)] = 0
+    places: Annotated[int, Field(ge=1, le=PLACES)] = 1024
     base: str | None = None
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
-from pydantic import NonNegativeInt
+from pydantic import Field
 from torch import Tensor
 
 from ...training import TrainConfig
@@ -21,7 +21,7 @@ class PointUpsamplerTraining(PointTraining, title="stage: of a recipe for more p
     """
 
     schedule: str = "linear"
-    low_res_points: NonNegativeInt = 0
+    low_res_points: Annotated[int, Field(ge=0, le=POINTS)] = 0
 
 
 class PointUpsamplerStage(PointStage):
