@@ -268,6 +268,16 @@ def test_a_run_goes_on_past_a_sample_that_cannot_be_read(shards, tmp_path):
     assert lines(tmp_path / "run")[-1]["step"] == config().steps
 
 
+def test_a_run_that_fails_at_once_leaves_no_folder(shards, tmp_path):
+    class Misshapen(Tiny):
+        def loss(self, model, batch, generator):
+            return super().loss(model, {"image": batch["image"][..., :2]}, generator)
+
+    with pytest.raises(RuntimeError):
+        run(shards, tmp_path / "run", stage=Misshapen(config()))
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_start_may_lie_elsewhere_by_now_unless_it_is_mixed_in():
     before, moved = ({"stage": {"start_from": place}} for place in "ab")
     config(**moved).check_resumes(config(**before).model_dump(mode="json"))

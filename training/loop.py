@@ -112,8 +112,8 @@ class _Run:
             for half in [*self.out.glob(".model.*"), *self.out.glob("checkpoints/.step-*")]:
                 shutil.rmtree(half)
         self.accelerator.wait_for_everyone()
-        self.record.open(self.step, self.config)
         self._start_counting()
+        begun = self.step
         batches = load(self.shards, self.stage.prepare, self._my_batches(), self.train_numbers)
         hidden = not self.accelerator.is_main_process
         bar = tqdm(total=self.config.steps, initial=self.step, unit="step", disable=hidden)
@@ -121,6 +121,8 @@ class _Run:
             while self.step < self.config.steps:
                 self._update(batches)
                 bar.update()
+                if self.step == begun + 1:  # so that a run that fails at once leaves no folder
+                    self.record.open(begun, self.config)
                 stop = self._anyone(interrupt.asked)
                 saving = stop or self._due(self.config.checkpoint_every)
                 if saving or self._due(self.config.log_every):
