@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from maquette.clip.evaluation import retrieval
 from maquette.clip.evaluation.confusion_picture import confusion_picture
 from maquette.clip.evaluation.evaluate import evaluate_scores
-from maquette.clip.evaluation.probe import STRENGTHS, best_strength, linear_probe, nearest_neighbours
+from maquette.clip.evaluation.probe import best_strength, linear_probe, nearest_neighbours
 from maquette.clip.evaluation.retrieval import retrieval_recall
 from sklearn.linear_model import LogisticRegression
 
@@ -95,6 +95,7 @@ def test_a_probe_of_few_pictures_learns_as_well_from_vectors_of_length_1_as_open
     vectors = np.repeat(near, 2, axis=0) + draw.normal(scale=0.2, size=(40, 64))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     targets = np.repeat(np.arange(20), 2)
+    assert best_strength(vectors, targets) == 31.6
     theirs = LogisticRegression(C=0.316, max_iter=1000).fit(10 * vectors, targets)
     expected = theirs.predict_log_proba(10 * vectors)
     np.testing.assert_allclose(linear_probe(vectors, targets, vectors, 20), expected, atol=0.05)
@@ -102,7 +103,7 @@ def test_a_probe_of_few_pictures_learns_as_well_from_vectors_of_length_1_as_open
 
 def test_probes_learn_clusters_and_keep_the_place_of_an_absent_class(clusters):
     train, train_targets, test, targets = clusters
-    assert best_strength(train, train_targets) in STRENGTHS
+    assert best_strength(train, train_targets) in (0.0316, 0.316, 3.16, 31.6, 316.0, 3160.0)
     for probe in (linear_probe, nearest_neighbours):
         result = evaluate_scores(probe(train, train_targets, test, 5), targets, "abcde")
         assert result.top1 > 0.95 and result.confusion[:, 2].sum() == 0

@@ -168,3 +168,7 @@ def test_shards_are_sets(tmp_path):
     assert list(found.clouds) == list(found.captions) == [f"val-{index:08d}" for index in range(3)]
     assert found.captions["val-00000000"] == make_scene("val", 0).caption
     assert len(found.clouds["val-00000000"]) == 4096
+    for several in (tmp_path, tmp_path / "shard-{00000..00000}.tar"):
+        assert read_clouds(several).clouds.keys() == found.clouds.keys()
+    next(iter(found.clouds.values())).save(tmp_path / "chair{1}.ply")
+    assert [*read_clouds(tmp_path / "chair{1}.ply").clouds] == ["chair{1}"]

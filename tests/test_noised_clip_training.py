@@ -60,5 +60,5 @@ def test_it_is_saved_beside_what_it_guides_and_gone_on_from(shards, tmp_path):
 def test_what_does_not_go_together_is_refused():
     with pytest.raises(ValueError, match=r"mini has image_size 64, but the recipe says 32"):
         NoisedClipStage(config(model={**TINY, "image_size": 32}, base="mini"))
-    with pytest.raises(ValueError, match="has no noised_clip, only"):
+    with pytest.raises(ValueError, match=r"mini.glide has no noised_clip, only"):
         NoisedClipStage(config(start_from="mini"))

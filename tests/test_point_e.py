@@ -186,6 +186,8 @@ def test_bad_calls_and_parts_are_named(pipe, photos):
     ):
         with pytest.raises(ValueError, match=message):
             pipe(**arguments)
+    with pytest.raises(TypeError, match="expected a PIL picture or a path, got int"):
+        pipe(image=[photos[0], 3])
     whole = pipe.clip, pipe.tokenizer
     for parts, settings, message in (
         ((pipe.upsampler, *whole), {}, "is an upsampler; give a base network"),

@@ -66,6 +66,13 @@ def test_an_ensemble_is_the_mean_direction_of_its_sentences(clip):
     torch.testing.assert_close(embed_labels(clip, labels, templates), torch.stack(expected))
 
 
+def test_labels_in_pieces_are_the_same(clip, monkeypatch):
+    labels = [f"chair {i}" for i in range(7)]
+    whole = embed_labels(clip, labels, ("a {}", "{}"))
+    monkeypatch.setattr("maquette.clip.zero_shot.LABELS_AT_ONCE", 2)
+    torch.testing.assert_close(embed_labels(clip, labels, ("a {}", "{}")), whole)
+
+
 def test_scores_are_the_softmax_of_scaled_cosines_best_first(clip, tmp_path):
     draw("red").save(tmp_path / "red.png")
     classify = ZeroShotClassifier(clip, ["a mug", "a car", "a tree"], ["{}"])

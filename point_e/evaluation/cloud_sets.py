@@ -31,7 +31,8 @@ def read_clouds(path: str | os.PathLike) -> CloudSet:
     are no clouds.
     """
     path = Path(path)
-    if path.suffix.lower() == ".tar" or "{" in path.name or (path.is_dir() and tars_in(path)):
+    braces = "{" in os.fspath(path) and not path.exists()
+    if path.suffix.lower() == ".tar" or braces or (path.is_dir() and tars_in(path)):
         found = _read(_of_shards(path))
     elif path.is_dir():
         found = _read(_of_folder(path))
