@@ -285,11 +285,8 @@ def test_stages_that_make_no_sense(stage, says):
 
 
 def test_models_that_make_no_sense():
-    with pytest.raises(
-        ValueError,
     said = r"unknown key 'vision_witdh' under model: \(did you mean 'vision_width'\?\); known are embed_dim"
     with pytest.raises(ValueError, match=said):
-    ):
         ClipStage(config(model={**TINY, "vision_witdh": 1}))
     resnet = {"vision_layers": [1, 1, 1, 1], "vision_patch_size": None, "image_resolution": 32}
     with pytest.raises(ValueError, match="batch norm"):
