@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..weights.download import offline
-from . import open_clip_config, transformers_names
+from . import open_clip_config
 
 HUB = "hf-hub:"
 # What tells of a model of transformers beside its weights; older ones have no tokenizer.json, newer ones that alone.
@@ -23,6 +23,8 @@ def hub_folder(name: str, *, progress: bool = True) -> Path:
     Of a repository that has both, these are open_clip's files. Raises ValueError for what is no such name, and for
     another kind of model before its weights are fetched, and what huggingface_hub raises if a file cannot be fetched.
     """
+    from . import transformers_names  # which imports the network
+
     repository, _, revision = name.removeprefix(HUB).partition("@")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
         raise ValueError(f"{name!r} names no repository of the Hub; expected {HUB}org/name")

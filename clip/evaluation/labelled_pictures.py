@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ...training.shards import Shards, tars_in
 from ..picture_sources import Source, TarPicture, is_picture, picture_among
 from ..templates import check_labels
 
@@ -40,7 +39,7 @@ def read_labelled(data: str | os.PathLike, labels: Sequence[str] | None = None) 
     the sorted sub-folders; by default the sub-folders' or the shards' own words.
     Raises ValueError or FileNotFoundError in one sentence.
     """
-    if os.path.isdir(data) and not tars_in(data):
+    if os.path.isdir(data) and not any(Path(data).glob("[!.]*.tar")):
         return _of_folder(Path(data), labels)
     pictures, words = [], []
     for picture, texts in _samples(data):
@@ -56,7 +55,7 @@ def read_labelled(data: str | os.PathLike, labels: Sequence[str] | None = None) 
 
 def read_captioned(data: str | os.PathLike) -> tuple[list[Source], list[str]]:
     """Pictures and their captions (`.txt`) from shards. Raises ValueError or FileNotFoundError in one sentence."""
-    if os.path.isdir(data) and not tars_in(data):
+    if os.path.isdir(data) and not any(Path(data).glob("[!.]*.tar")):
         raise ValueError(
             f"{data} holds no shards; captions are read from tars of pictures with a .txt beside each"
         )
@@ -135,6 +134,10 @@ def _decoded(content: bytes) -> str:
 
 def _samples(data: str | os.PathLike) -> Iterator[tuple[TarPicture, dict[str, bytes]]]:
     """Each picture of the shards with the texts beside it, by extension; the pictures are not read."""
+    if not os.path.exists(data) and "{" not in os.fspath(data):  # said before torch is imported
+        raise FileNotFoundError(f"there is no shard or folder {data}")
+    from ...training.shards import Shards
+
     shards = Shards(data)
     samples = [(sample, kind) for sample in shards.samples if (kind := picture_among(sample.parts))]
     if not samples:
