@@ -5,8 +5,10 @@ position, so a network takes any number of them, see `token_counts`. What does n
 condition's tokens, the low resolution cloud's) is computed once by `encode_conditions`.
 """
 
+import copy
 import math
 from collections.abc import Mapping
+from inspect import signature
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -234,6 +236,27 @@ class PointUpsampler(PointDiffusionTransformer):
         self.cond_point_proj = nn.Linear(input_channels + 6 * octaves, width)
         self.register_buffer("channel_scales", torch.tensor(CHANNEL_SCALES))
         self.register_buffer("channel_biases", torch.tensor(CHANNEL_BIASES))
+
+    @classmethod
+    def from_base(cls, base: PointDiffusionTransformer, layers: int | None = None) -> "PointUpsampler":
+        """An upsampler to be trained further, with the weights of a base network: it knows the shapes already.
+
+        The points of `low_res` are seen as the base sees those that it makes. layers: how many are kept, the first and
+        the last ones; None: all. Raises ValueError for more than the base has, or none.
+        """
+        had, own = base.config.layers, signature(cls).parameters
+        kept = had if layers is None else layers
+        if not 1 <= kept <= had:
+            raise ValueError(
+                f"layers is {kept}, but the base network has {had} to go on from; ask for 1 to {had}"
+            )
+        shared = {name: value for name, value in base.config.items() if name in own and name != "n_ctx"}
+        net, shallow = cls(**{**shared, "layers": kept}), copy.deepcopy(base)
+        first = (kept + 1) // 2
+        del shallow.backbone.resblocks[first : first + had - kept]
+        seen = {f"cond_point_proj.{name}": value for name, value in base.input_proj.state_dict().items()}
+        net.load_state_dict(net.state_dict() | shallow.state_dict() | seen)
+        return net
 
     def encode_conditions(
         self, embedding: Tensor | None = None, grid: Tensor | None = None, low_res: Tensor | None = None

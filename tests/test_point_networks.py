@@ -8,6 +8,7 @@ import torch
 from conftest import FULL_GOLDENS
 from goldens.formula import formula_state_dict
 from maquette.point_e import PointDiffusionTransformer, PointUpsampler
+from maquette.point_e.training.clouds import scaled
 
 TINY = ["base_uncond", "base_vector", "base_grid", "upsample"]
 FULL = ["base40M_full", "base40M_textvec_full", "base40M_imagevec_full", "base40M_uncond_full"]
@@ -50,6 +51,25 @@ def test_record_of_a_saved_network(golden, name, tmp_path):
 def test_a_network_is_saved_with_the_arguments_that_it_takes(kind):
     arguments = set(inspect.signature(kind).parameters)
     assert {name for name in kind(width=64, layers=1, heads=1).config if name[0] != "_"} == arguments
+
+
+@torch.inference_mode()
+def test_an_upsampler_of_a_base_sees_given_points_as_the_base_sees_its_own():
+    base = PointDiffusionTransformer(width=32, layers=3, heads=2, clip_width=8, octaves=2).eval()
+    torch.nn.init.normal_(base.output_proj.weight)
+    given, x, timesteps = 255 * torch.rand(2, 6, 5), torch.randn(2, 6, 7), torch.tensor([10, 900])
+    grid = torch.randn(2, 8, 4)
+    told = base(torch.cat([scaled(given), x], dim=2), timesteps, grid=grid)[:, :, 5:]
+    upsampler = PointUpsampler.from_base(base).eval()
+    torch.testing.assert_close(upsampler(x, timesteps, grid=grid, low_res=given), told, atol=1e-5, rtol=1e-4)
+    first, _, last = base.backbone.resblocks
+    fewer = PointUpsampler.from_base(base, 2).backbone.resblocks
+    assert torch.equal(fewer[0].mlp.c_fc.weight, first.mlp.c_fc.weight)
+    assert torch.equal(fewer[1].mlp.c_fc.weight, last.mlp.c_fc.weight)
+    assert (len(base.backbone.resblocks), len(fewer)) == (3, 2)
+    for layers in (0, 4):
+        with pytest.raises(ValueError, match="ask for 1 to 3"):
+            PointUpsampler.from_base(base, layers)
 
 
 @torch.inference_mode()

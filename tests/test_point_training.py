@@ -113,6 +113,11 @@ def test_an_upsampler_goes_on_from_fewer_points_and_is_saved_into_a_base(clip, t
         PointStage(config({}, stage={"clip": str(tmp_path / "other"), "start_from": str(tmp_path / "base")}))
     with pytest.raises(ValueError, match="has no base, only"):
         PointStage(config({}, stage=start))
+    from_base = PointUpsamplerStage(
+        config({"cond_ctx": 16}, stage={**start, "start_from": str(tmp_path / "base")})
+    )
+    assert torch.equal(from_base.model.ln_pre.weight, base.model.ln_pre.weight)
+    assert (from_base.model.config.width, from_base.model.config.n_ctx) == (32, 3072)
     with pytest.raises(FileNotFoundError, match="none"):
         PointStage(config(TINY, stage={"base": str(tmp_path / "none")}))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -73,7 +74,7 @@ class PointStage:
         if self.whole:
             find_model(self.whole, TASK)
         torch.manual_seed(config.seed)
-        trained = self._trained()
+        trained = self._trained(config.model)
         kind = trained.config.conditioning if trained else config.model.get("conditioning", "grid")
         self.conditions = PointConditions(kind, self.settings.clip, self.settings.text_share)
         self.frozen = [self.conditions.clip.encoder] if self.conditions.clip else []
@@ -154,8 +155,8 @@ class PointStage:
             place = part_folder(folder, "clip")
             self.conditions.clip.check_same(self.whole, load_saved(ClipEncoder, place, torch.float32))
 
-    def _trained(self) -> PointDiffusionTransformer | None:
-        """What to go on from."""
+    def _trained(self, layout: Mapping[str, Any]) -> PointDiffusionTransformer | None:
+        """What to go on from. layout: the recipe's `model:`."""
         if not (start := self.settings.start_from):
             return None
         return load_saved(self.network, part_folder(find_model(start, TASK), self.part), torch.float32)

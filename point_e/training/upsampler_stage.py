@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from ...training import TrainConfig
+from ...weights.load_saved import load_saved
+from ...weights.model_folder import find_model, has_part, part_folder, read_index
 from ..transformer import PointDiffusionTransformer, PointUpsampler
-from .base_stage import PointStage, PointTraining
+from .base_stage import TASK, PointStage, PointTraining
 from .clouds import POINTS, random_points, scaled
 
 
@@ -27,7 +30,9 @@ class PointUpsamplerTraining(PointTraining, title="stage: of a recipe for more p
 class PointUpsamplerStage(PointStage):
     """Trains PointUpsampler: random points of a cloud are given, random others learned. Source: Point-E, section 4.4.
 
-    The recipe is as PointStage's. Raises as PointStage, and ValueError for more points than clouds have.
+    The recipe is as PointStage's; a start_from that has no upsampler gives its base network, see
+    `PointUpsampler.from_base`, and the schedule to go on with is then the base's. Raises as PointStage, and ValueError
+    for more points than clouds have.
     """
 
     part: ClassVar[str] = "upsampler"
@@ -40,6 +45,15 @@ class PointUpsamplerStage(PointStage):
             raise ValueError(
                 f"n_ctx and cond_ctx are {count} points together, but clouds have {POINTS}; lower them"
             )
+
+    def _trained(self, layout: Mapping[str, Any]) -> PointDiffusionTransformer | None:
+        if not (start := self.settings.start_from):
+            return None
+        folder = find_model(start, TASK)
+        if has_part(read_index(folder), self.part):
+            return super()._trained(layout)
+        base = load_saved(PointDiffusionTransformer, part_folder(folder, "base"), torch.float32)
+        return PointUpsampler.from_base(base, layout.get("layers"))
 
     def targets(
         self, clouds: Tensor, generator: torch.Generator, few: bool = True
