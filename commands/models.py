@@ -83,7 +83,7 @@ def _row(name: str, entry: dict) -> tuple[str, str, str, str, str]:
         size = f"{2 * entry['parameters']:,.0f} to {_megabytes(4 * entry['parameters'])}"
         return name, tasks, size, _on_the_hub(entry["repository"]), entry["source"]
     if "files" not in entry:
-        folders = [find_model(name, task) for task in entry["tasks"]]
+        folders = list(dict.fromkeys(find_model(name, task) for task in entry["tasks"]))
         size = sum(path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file())
         return name, tasks, _megabytes(size / 1e6), "yes", str(folders[0].parent)
     needed = dict.fromkeys(part for parts in entry["tasks"].values() for part in parts)

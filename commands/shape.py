@@ -12,7 +12,7 @@ import typer
 
 from ..pipelines.convert import ready_model
 from ..pipelines.families import check_family
-from ..pipelines.picture_files import check_output, free_name
+from ..pipelines.picture_files import check_output, free_name, named_by_seed
 from ..pipelines.point_e_files import point_e_task
 from ..pipelines.presets import PRESETS, check_preset
 from ..pipelines.request import check_numbers, check_points, check_request
@@ -233,7 +233,7 @@ def _write_made(
                 raise
             failed.append(f"seed {settings['seed']}: {error}")
             continue
-        place = target() if alone else _named_by_seed(target(), settings["seed"])
+        place = target() if alone else named_by_seed(target(), settings)
         typer.echo(save_shape(place, cloud, solid).resolve())
 
 
@@ -313,10 +313,3 @@ def _hint_at_background(pipe: PointEPipeline, photo: Image) -> None:
             f"--remove-background cuts it out{how}",
             err=True,
         )
-
-
-def _named_by_seed(target: Path, seed: str) -> Path:
-    """Where one of several shapes lies. What ends in mesh goes on doing so."""
-    *before, last = target.stem.split("-")
-    words = [*before, f"seed{seed}", last] if last == "mesh" else [target.stem, f"seed{seed}"]
-    return target.with_name("-".join(words) + target.suffix)

@@ -65,8 +65,11 @@ def free_name(prompt: str, folder: Path, suffix: str = ".png") -> Path:
 
 
 def named_by_seed(target: Path, settings: Mapping[str, str]) -> Path:
-    """Where one of several pictures lies whose sheet is at `target`."""
-    return target.with_name(f"{target.stem}-seed{settings['seed']}{target.suffix}")
+    """Where one of several pictures or shapes lies that go to `target`; a -mesh.ply goes on being one."""
+    *before, last = target.stem.split("-")
+    mesh = target.suffix.lower() == ".ply" and last == "mesh"
+    words = [*before, f"seed{settings['seed']}", last] if mesh else [target.stem, f"seed{settings['seed']}"]
+    return target.with_name("-".join(words) + target.suffix)
 
 
 def sheet_of(

@@ -120,6 +120,10 @@ def test_what_is_wrong_in_a_recipe_is_named(tmp_path):
         GlideStage(config(stage={"drop_txt": 0.1}))
     with pytest.raises(OSError, match="none"):
         GlideStage(config(stage={"start_from": str(tmp_path / "none")}))
+    with pytest.raises(ValueError, match="text_ctx is 128, but the CLIP reads 48 tokens"):
+        GlideStage(config(model={**TINY, "text_ctx": 128}, stage={"clip": "mini"}))
+    with pytest.raises(ValueError, match="image_size is 96, but the upsampler of mini makes 256 px"):
+        GlideStage(config(model={"image_size": 96}, stage={"start_from": "mini"}))
 
 
 def saved_base(tmp_path, **changes):
@@ -164,7 +168,7 @@ def test_adapters_train_from_the_base_and_are_merged(shards, tmp_path):
     [
         ({"model_channels": 64}, {}, "has model_channels 32, but model: in the recipe says 64"),
         ({"modl": 64}, {}, "unknown key 'modl'"),
-        ({}, {"clip": "mini"}, "reads texts in another way; drop the keys tokenizer and clip"),
+        ({}, {"clip": "mini"}, "reads texts as it did; drop tokenizer and clip"),
     ],
 )
 def test_what_a_start_does_not_go_together_with_is_named(tmp_path, model, stage, sentence):

@@ -70,7 +70,7 @@ def test_its_point_e_makes_clouds_of_words_and_of_pictures():
         {"prompt": [f"a {toy.colour} {toy.thing}" for toy in toys]},
         {"image": [Image.fromarray(render(scene, 256)) for scene in scenes]},
     ):
-        clouds = pipe(**given, seed=0).clouds
+        clouds = pipe(**given, points=512, seed=0).clouds
         found = judged(clouds).log_probabilities.argmax(1)
         assert sum(THINGS[i] == toy.thing for i, toy in zip(found, toys, strict=True)) >= 3
 

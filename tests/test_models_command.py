@@ -41,6 +41,7 @@ def rows(capsys):
 def test_models_are_listed_with_what_is_here(server, tmp_path, capsys):
     listed = rows(capsys)
     assert listed["mini"][-2] == "yes"
+    assert 0 < int(listed["mini"][-4]) <= 80
     assert listed["ViT-L/14@336px"][1:6] == [
         "zero-shot-image-classification",
         "934",

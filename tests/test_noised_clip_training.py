@@ -55,6 +55,8 @@ def test_it_is_saved_beside_what_it_guides_and_gone_on_from(shards, tmp_path):
     assert again.config["logit_scale"] == 20
     for name, weight in saved.state_dict().items():
         assert torch.equal(weight, again.state_dict()[name])
+    with pytest.raises(ValueError, match="has schedule 'squaredcos_cap_v2', but the recipe says 'linear'"):
+        NoisedClipStage(config(model={}, start_from=str(folder), schedule="linear"))
 
 
 def test_what_does_not_go_together_is_refused():

@@ -10,8 +10,10 @@ from conftest import FULL_GOLDENS
 from goldens.formula import formula_state_dict, formula_tensor
 from maquette.__main__ import main
 from maquette.pipelines import PointEPipeline, convert, point_e_files
+from maquette.pipelines.picture_files import named_by_seed
 from maquette.pipelines.surface import load_surface
 from maquette.point_e import PointCloud, PointDiffusionTransformer, PointNetClassifier, PointUpsampler
+from maquette.point_e.export import needs_mesh
 from maquette.weights import known_models, read_weights
 from maquette.weights.model_folder import converted_folder
 from openai_archive import EMBED_DIM, WIDTH, write_archive
@@ -177,6 +179,19 @@ def test_a_model_that_reads_nothing_is_asked_for_nothing_and_drawn_without_a_mes
     code, paths, err = run(capsys, *call, tmp_path / "a.png", "-n", 2)
     assert code == 0 and [Path(path).name for path in paths] == ["a-seed0.png", "a-seed1.png"]
     assert err.count("hint: there is no mesh beside it: the cloud has points in") == 2
+
+
+@pytest.mark.parametrize(
+    ("asked", "named"),
+    [
+        ("mesh.ply", "seed7-mesh.ply"),
+        ("a-mesh.ply", "a-seed7-mesh.ply"),
+        ("a-wire-mesh.glb", "a-wire-mesh-seed7.glb"),
+    ],
+)
+def test_one_of_several_shapes_is_named_by_its_seed_and_stays_a_mesh(asked, named):
+    place = named_by_seed(Path(asked), {"seed": "7"})
+    assert place == Path(named) and needs_mesh(place)
 
 
 def test_every_published_checkpoint_has_a_name():

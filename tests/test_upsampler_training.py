@@ -10,7 +10,6 @@ from maquette.diffusion.training.upsampler_stage import UpsamplerStage
 from maquette.toybox.shards import write_shards
 from maquette.training import TrainConfig, fit
 from maquette.weights.load_saved import load_saved
-from maquette.weights.model_folder import find_model
 from tiny_models import tiny_glide
 
 TINY = {
@@ -71,12 +70,12 @@ def test_crops_lie_on_whole_pixels_of_the_small_picture():
 
 
 def test_from_shards_to_a_part_beside_its_base(shards, tmp_path):
-    recipe = config(base="mini")
+    tiny_glide().save_pretrained(base := tmp_path / "base")
+    recipe = config(base=str(base))
     folder = fit(UpsamplerStage(recipe), recipe, shards, tmp_path / "run")
     index = json.loads((folder / "model_index.json").read_text())
     assert {"unet", "tokenizer", "upsampler"} <= index.keys()
     assert index["upsampler_schedule"] == "linear"
-    base = find_model("mini", "text-to-image")
     weights = "unet/diffusion_pytorch_model.safetensors"
     assert (folder / weights).read_bytes() == (base / weights).read_bytes()
     upsampler = load_saved(GlideUNet, folder / "upsampler", torch.float32)
@@ -102,6 +101,7 @@ def test_it_reads_a_frozen_clip_and_is_saved_alone(shards, tmp_path):
         ({"crop": 12}, "multiples of 8"),
         ({"crop": 64}, "multiples of 8, crop the smaller"),
         ({"base": "mini", "clip": "mini"}, "as its base does"),
+        ({"base": "mini"}, "image_size is 32, but the unet of mini makes 64 px"),
     ],
 )
 def test_what_does_not_go_together_is_refused(stage, sentence):
@@ -129,10 +129,11 @@ def test_with_a_strength_only_the_lower_noise_is_learned_and_drawn_from():
     assert stage.samples(stage.model) is not None
 
 
-@pytest.mark.parametrize("stage, saved", [({"strength": 0.3}, 0.3), ({}, None)])
-def test_a_model_says_with_which_strength_its_upsampler_was_trained(tmp_path, stage, saved):
-    trained = UpsamplerStage(config(**stage))
-    trained.save(trained.model, tmp_path / "model")
-    assert (
-        json.loads((tmp_path / "model" / "model_index.json").read_text()).get("upsampler_strength") == saved
-    )
+def test_a_model_says_with_which_strength_its_upsampler_was_trained_last(tmp_path):
+    for name, stage, strength in (
+        ("first", {"strength": 0.3}, 0.3), ("second", {"model": {}, "start_from": str(tmp_path / "first")}, 1.0)
+    ):  # fmt: skip
+        trained = UpsamplerStage(config(**stage))
+        trained.save(trained.model, tmp_path / name)
+        index = json.loads((tmp_path / name / "model_index.json").read_text())
+        assert index["upsampler_strength"] == strength

@@ -31,7 +31,8 @@ class NoisedClipTraining(
     tokenizer: "toybox" (the default), "openai" or the path of a tokenizer.json; schedule: the noise schedule;
     base: the name or folder of the model that it is to guide, whose pictures' size and schedule must be its own. It is
     saved together with all parts that the model has at that time; without it, with those of start_from, or alone;
-    start_from: a model's name or folder whose noised_clip it goes on from. Layout and tokenizer are then its own.
+    start_from: a model's name or folder whose noised_clip it goes on from. Layout and tokenizer are then its own, and
+    the schedule must be the model's.
     """
 
     tokenizer: str | None = None
@@ -60,17 +61,20 @@ class NoisedClipStage:
             raise ValueError("a batch is compared as a whole; drop micro_batch from the recipe")
         torch.manual_seed(config.seed)
         if settings.start_from:
-            folder = part_folder(find_model(settings.start_from, TASK), "noised_clip")
-            self.model = load_saved(NoisedClip, folder, torch.float32)
+            folder = find_model(settings.start_from, TASK)
+            self.model = load_saved(NoisedClip, part_folder(folder, "noised_clip"), torch.float32)
             check_layout(settings.start_from, layout_of(self.model), config.model)
-            place = part_folder(find_model(settings.start_from, TASK), "clip_tokenizer")
-            self.tokenizer = load_part(ClipTokenizer, place, torch.float32)
+            self.tokenizer = load_part(ClipTokenizer, part_folder(folder, "clip_tokenizer"), torch.float32)
+            self._check("start_from", settings.start_from, "schedule", read_index(folder).get("schedule"))
         else:
             self.tokenizer = named_tokenizer(settings.tokenizer or "toybox")
             self.model = new_network(NoisedClip, config.model, n_vocab=self.tokenizer.vocab_size)
         self.hybrid = HybridLoss(settings.schedule, self.model.config["n_timesteps"])
         if settings.base:
-            self._check_base(settings.base)
+            folder = find_model(settings.base, TASK)
+            network: Any = GlideUNet.load_config(part_folder(folder, "unet"), local_files_only=True)
+            self._check("base", settings.base, "image_size", network["image_size"])
+            self._check("base", settings.base, "schedule", read_index(folder).get("schedule"))
 
     def prepare(self, sample: dict[str, Any]) -> dict[str, Any]:
         """Picture and `txt` of a raw sample -> image uint8 [3, side, side], tokens [max_text_len] and their count."""
@@ -97,13 +101,7 @@ class NoisedClipStage:
     def _tokens(self, texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
         return self.tokenizer.with_lengths(texts, self.model.config["max_text_len"], truncate=True)
 
-    def _check_base(self, base: str) -> None:
-        network: Any = GlideUNet.load_config(
-            part_folder(find_model(base, TASK), "unet"), local_files_only=True
-        )
-        folder = find_model(base, TASK)
-        schedule = read_index(folder).get("schedule")
-        ours = {"image_size": self.model.config["image_size"], "schedule": self.settings.schedule}
-        for key, theirs in (("image_size", network["image_size"]), ("schedule", schedule)):
-            if theirs not in (None, ours[key]):
-                raise ValueError(f"base: {base} has {key} {theirs!r}, but the recipe says {ours[key]!r}")
+    def _check(self, named: str, model: str, key: str, theirs: Any) -> None:
+        ours = self.settings.schedule if key == "schedule" else self.model.config[key]
+        if theirs not in (None, ours):
+            raise ValueError(f"{named}: {model} has {key} {theirs!r}, but the recipe says {ours!r}")

@@ -27,7 +27,7 @@ from ..text_reader import TextReader
 from ..tokenizer import GlideTokenizer
 from .masks import random_masks
 from .pictures import read_picture
-from .start import TASK, reader_of, started
+from .start import TASK, check_sides, reader_of, started
 
 # What adapters stand beside: the convolutions and matrix products of the U-Net and of the text transformer.
 ADAPTED = (
@@ -49,8 +49,8 @@ class GlideTraining(BaseModel, title="stage: of a GLIDE recipe", extra="forbid",
     snr_clamp: [low, high], see HybridLoss; a small budget learns layout and colour several times sooner with it;
     drop_text: the share of captions replaced by the empty text; inpaint_share: the share of samples of an inpainting
     network that see part of the picture, the others see none of it;
-    start_from: a model's name or folder to go on from. Layout and texts are then its own and need not be given; another
-    image_size or dropout may be, and inpaint: true, by which a network that does not inpaint learns it;
+    start_from: a model's name or folder to go on from. Layout and texts are then its own, without tokenizer and clip;
+    another image_size or dropout may be given, and inpaint: true, by which a network that does not inpaint learns it;
     train: "all", or "lora": adapters of `lora_rank`, merged when saved, and with inpaint: true the first convolution,
     which has new inputs then.
     """
@@ -69,6 +69,8 @@ class GlideTraining(BaseModel, title="stage: of a GLIDE recipe", extra="forbid",
     def _starts_somewhere(self) -> GlideTraining:
         if self.train == "lora" and not self.start_from:
             raise ValueError("train: lora needs a trained model to go on from; add start_from:")
+        if self.start_from and (self.tokenizer or self.clip):
+            raise ValueError("what goes on from a trained one reads texts as it did; drop tokenizer and clip")
         return self
 
 
@@ -88,6 +90,11 @@ class GlideStage:
         self.reader = self._reader()
         self.frozen = [self.reader.encoder] if self.reader.encoder else []
         self.model = self._network(config.model)
+        encoder, asked = self.reader.encoder, self.model.config["text_ctx"]
+        if encoder and asked > (most := encoder.config["context_length"]):
+            raise ValueError(f"text_ctx is {asked}, but the CLIP reads {most} tokens; lower it")
+        if self.whole:
+            check_sides(self.whole, self.part, self.model.config["image_size"])
         self.hybrid = HybridLoss(self.settings.schedule, snr_clamp=self.settings.snr_clamp)
         if self.settings.train == "lora":
             add_adapters(self.model, ADAPTED, self.settings.lora_rank)
@@ -169,7 +176,7 @@ class GlideStage:
         if settings.clip:
             clip = ClipModel.from_pretrained(settings.clip, dtype=torch.float32, device="cpu")
             return TextReader(clip.tokenizer, clip.own_encoder(with_states=True))
-        if settings.start_from and not settings.tokenizer:
+        if settings.start_from:
             return reader_of(settings.start_from)
         path = settings.tokenizer or "toybox"
         return TextReader(GlideTokenizer.from_file(TOYBOX_TOKENIZER if path == "toybox" else path))

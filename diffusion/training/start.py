@@ -59,6 +59,18 @@ def started(model: str, part: str, layout: Mapping[str, Any], reading: Mapping[s
     return network
 
 
+def check_sides(model: str, part: str, side: int) -> None:
+    """Raises ValueError if pictures of `side` px, which `part` is to make, do not go with a model's other network."""
+    folder, other = find_model(model, TASK), {"unet": "upsampler", "upsampler": "unet"}[part]
+    if not has_part(read_index(folder), other):
+        return
+    network: Any = GlideUNet.load_config(part_folder(folder, other), local_files_only=True)
+    theirs = network["image_size"]
+    base, enlarged = (side, theirs) if part == "unet" else (theirs, side)
+    if enlarged % base:
+        raise ValueError(f"image_size is {side}, but the {other} of {model} makes {theirs} px: no multiple")
+
+
 def _widened(weight: Tensor, patch_size: int) -> Tensor:
     """The first convolution's weight with zeros for the picture to inpaint and its mask."""
     per_channel = patch_size**2

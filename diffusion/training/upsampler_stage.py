@@ -29,7 +29,7 @@ class UpsamplerTraining(GlideTraining, title="stage: of an upsampler's recipe", 
     crop: pixels of a side of the random part of each picture that a step sees (0: all of it);
     blur: pixels of the small picture, and noise, of pictures from -1 to 1: the largest deviations by which the small
     picture is made worse, see `degraded`;
-    strength: the share of the noise levels that is learned, the lowest ones; one below 1 is saved as the model's
+    strength: the share of the noise levels that is learned, the lowest ones; it is saved as the model's
     `upsampler_strength`, the share of the steps that it is drawn with;
     base: the name or folder of a model that the upsampler belongs to. It then reads texts as that model does, and is
     saved together with all parts that the model has at that time; without it, with those of start_from, or alone, to be
@@ -69,9 +69,10 @@ class UpsamplerStage(GlideStage):
     @property
     def sampling(self) -> dict[str, Any]:
         """What is saved of the settings: how the network is sampled from."""
-        strength = self.settings.strength
-        said = {"upsampler_strength": strength} if strength < 1 else {}
-        return {"upsampler_schedule": self.settings.schedule, **said}
+        return {
+            "upsampler_schedule": self.settings.schedule,
+            "upsampler_strength": self.settings.strength,
+        }
 
     @property
     def levels(self) -> int:

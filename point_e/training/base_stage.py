@@ -30,7 +30,7 @@ from .conditions import PointConditions
 
 PIPELINE, TASK = "PointEPipeline", "text-to-3d"
 FREE = ("n_ctx", "cond_ctx")  # what a recipe may say otherwise than the network that it goes on from
-SHEET_SCENES, SHEET_SIDE, SHEET_STEPS, SHEET_SCALE = 6, 96, 16, 2.0
+SHEET_SCENES, SHEET_SIDE, SHEET_POINTS, SHEET_STEPS, SHEET_SCALE = 6, 96, 1024, 16, 2.0
 
 
 class PointTraining(BaseModel, title="stage: of a recipe for clouds", extra="forbid", frozen=True):
@@ -105,9 +105,9 @@ class PointStage:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Clouds [N, points, 6] -> what is learned of them, [N, 6, points] as networks see it, and what is given.
 
-        few: as many points as a step sees; else as many as the network makes.
+        few: as many points as a step sees; else as many as the network makes, or as a sheet of samples shows.
         """
-        points = self.points if few else self.model.config["n_ctx"]
+        points = self.points if few else min(self.model.config["n_ctx"], SHEET_POINTS)
         return scaled(random_points(clouds, points, generator)), {}
 
     @torch.no_grad()

@@ -13,7 +13,7 @@ from ...training import TrainConfig
 from ...weights.load_saved import load_saved
 from ...weights.model_folder import find_model, has_part, part_folder, read_index
 from ..transformer import PointDiffusionTransformer, PointUpsampler
-from .base_stage import TASK, PointStage, PointTraining
+from .base_stage import SHEET_POINTS, TASK, PointStage, PointTraining
 from .clouds import POINTS, random_points, scaled
 
 
@@ -62,5 +62,7 @@ class PointUpsamplerStage(PointStage):
         makes, sees = self.model.config["n_ctx"], self.model.config["cond_ctx"]
         if few:
             makes, sees = self.points, self.settings.low_res_points or sees
+        else:
+            makes = min(makes, SHEET_POINTS)
         low_res, added = random_points(clouds, sees + makes, generator).split([sees, makes], dim=2)
         return scaled(added), {"low_res": low_res}
