@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .interrupt import clean_up_on_interrupt
+from .interrupt import shards_kept, stoppable
 
 
 class Axis(StrEnum):
@@ -34,12 +34,8 @@ def clouds(
     """
     from ..point_e.training.mesh_shards import write_mesh_shards
 
-    clean_up_on_interrupt()
-    try:
+    with stoppable(shards_kept(out)):
         paths, left_out = write_mesh_shards(folder, out, views, size, up.value if up else None)
-    except KeyboardInterrupt:
-        typer.echo(f"\nstopped; the shards in {out} are whole, and the same command goes on", err=True)
-        raise typer.Exit(130) from None
     typer.echo(f"{len(paths):,} shards in {out.resolve()}")
     for sentence in left_out:
         typer.echo(f"left out: {sentence}", err=True)

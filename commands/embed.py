@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from .bars import printable
-from .interrupt import clean_up_on_interrupt
+from .interrupt import stoppable
 
 SHOWN = 20
 
@@ -28,15 +28,10 @@ def embed(
     from ..search import PictureIndex
 
     found = PictureIndex.open(index, model)
-    clean_up_on_interrupt()
-    try:
+    with stoppable(
+        lambda _: f"stopped with {len(found):,} pictures in {index}; the same command goes on from there"
+    ):
         update = found.update(folder, progress=True)
-    except KeyboardInterrupt:
-        typer.echo(
-            f"\nstopped with {len(found):,} pictures in {index}; the same command goes on from there",
-            err=True,
-        )
-        raise typer.Exit(130) from None
     for path, reason in update.skipped[:SHOWN]:
         typer.echo(f"skipped {printable(path)}: {printable(reason)}", err=True)
     if len(update.skipped) > SHOWN:

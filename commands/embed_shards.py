@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .interrupt import clean_up_on_interrupt
+from .interrupt import shards_kept, stoppable
 
 
 def embed_shards(
@@ -19,10 +19,6 @@ def embed_shards(
     """
     from ..unclip.training.embed_shards import embed_shards as write
 
-    clean_up_on_interrupt()
-    try:
+    with stoppable(shards_kept(out)):
         paths = write(data, out, model)
-    except KeyboardInterrupt:
-        typer.echo(f"\nstopped; the shards in {out} are whole, and the same command goes on", err=True)
-        raise typer.Exit(130) from None
     typer.echo(f"{len(paths):,} shards in {out.resolve()}")

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ..pipelines.picture_files import check_output, save_pictures
-from .interrupt import clean_up_on_interrupt
+from .interrupt import clean_up_on_interrupt, shards_kept, stoppable
 
 
 def toybox(
@@ -41,10 +41,10 @@ def toybox(
             raise ValueError("say how many scenes to write: --count 1000")
         from ..toybox.shards import write_shards
 
-        clean_up_on_interrupt()
-        written = write_shards(
-            split, count, out, size=size, clouds=clouds, things=things, distances=distances
-        )
+        with stoppable(shards_kept(out)):
+            written = write_shards(
+                split, count, out, size=size, clouds=clouds, things=things, distances=distances
+            )
         typer.echo(f"{len(written)} shards in {out.resolve()}")
     else:
         raise ValueError(

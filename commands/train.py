@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .interrupt import clean_up_on_interrupt
+from .interrupt import stoppable
 
 STAGES = (
     "clip", "glide", "glide-upsampler", "glide-noised-clip",
@@ -53,9 +53,5 @@ def train(
         from ..diffusion.training.stage import GlideStage as Stage
     from ..training import train as train_stage
 
-    clean_up_on_interrupt()
-    try:
+    with stoppable(str):
         typer.echo(train_stage(Stage, config, data, out, resume, steps).resolve())
-    except KeyboardInterrupt as stop:
-        typer.echo(f"\n{stop}", err=True)
-        raise typer.Exit(130) from None

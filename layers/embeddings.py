@@ -7,11 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def timestep_embedding(timesteps: Tensor, width: int, max_period: float = 10000.0) -> Tensor:
+def timestep_embedding(timesteps: Tensor, width: int) -> Tensor:
     """Sinusoidal embedding of timesteps [N] -> float32 [N, width], cosines first. Source: DDPM, appendix B."""
     half = width // 2
     exponent = torch.arange(half, dtype=torch.float32, device=timesteps.device) / half
-    angles = timesteps.float()[:, None] * max_period**-exponent
+    angles = timesteps.float()[:, None] * 10000.0**-exponent
     return F.pad(torch.cat([angles.cos(), angles.sin()], dim=-1), (0, width % 2))
 
 

@@ -1,7 +1,7 @@
 """What is written is whole or absent."""
 
 import pytest
-from maquette.weights.model_folder import extend_model_folder, read_index, write_model_folder
+from maquette.weights.model_folder import read_index, save_into, write_model_folder
 from maquette.weights.write_whole import write_whole
 from tiny_models import tiny_tokenizer
 
@@ -42,9 +42,9 @@ def test_a_model_is_written_again_whole_or_stays_as_it_was(tmp_path, monkeypatch
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr("shutil.copytree", stop)
-        extend_model_folder(folder, folder, {"tokenizer": tiny_tokenizer()}, {})
+        save_into(folder, folder, "", {"tokenizer": tiny_tokenizer()}, {}, {})
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
-    extend_model_folder(folder, folder, {"tokenizer": tiny_tokenizer()}, {"schedule": "cosine"})
+    save_into(folder, folder, "", {"tokenizer": tiny_tokenizer()}, {}, {"schedule": "cosine"})
     assert {path for path in folder.rglob("*") if path.is_file()} == before.keys()
     index = read_index(folder)
     assert index["schedule"] == "cosine" and index["clip_tokenizer"] == index["tokenizer"]

@@ -166,23 +166,13 @@ def save_into(
     beside: Mapping[str, Any],
     settings: Mapping[str, Any],
 ) -> None:
-    """Write trained parts and settings: into the model in the folder `model`, beside all else that it has, or without
-    one as a model of `pipeline`, with the parts `beside` them. Raises what `extend_model_folder` and
-    `write_model_folder` raise.
+    """Write trained parts and settings in `folder`: with all else that the model in the folder `model` has, in place of
+    its own, or without one as a model of `pipeline`, with the parts `beside` them. Raises what `write_model_folder`
+    raises, and OSError for what cannot be copied.
     """
-    if model:
-        extend_model_folder(model, folder, parts, settings)
-    else:
+    if not model:
         write_model_folder(folder, pipeline, {**parts, **beside}, settings)
-
-
-def extend_model_folder(
-    model: Path, folder: str | os.PathLike, parts: Mapping[str, Any], settings: Mapping[str, Any]
-) -> None:
-    """Write the model in the folder `model` again, with `parts` and `settings` beside or in place of its own.
-
-    Raises what `write_model_folder` raises, and OSError for what cannot be copied.
-    """
+        return
     index, others = read_index(model), {}
     for name, entry in index.items():
         lies = model.joinpath(*(entry[2:] or [name])) if isinstance(entry, list) else None
