@@ -138,12 +138,14 @@ class ClipModel:
     ) -> Tensor:
         """Vectors, float32 [N, dim] on the CPU, of PIL pictures or the paths of some, in their order; N is 1 for one.
 
-        Raises what `picture_of` raises.
+        Raises what `picture_of` raises, and ValueError for a batch_size below 1.
         """
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, not {batch_size}")
         total = len(pictures) if isinstance(pictures, Sequence) and not isinstance(pictures, str) else None
         opened = tqdm(pictures_of(pictures), total=total, leave=False, unit="picture", disable=not progress)
         pixels, vectors = map(self.preprocess, opened), [torch.zeros(0, self.dim)]
-        while some := list(islice(pixels, max(1, batch_size))):
+        while some := list(islice(pixels, batch_size)):
             batch = torch.stack(some).to(self.encoder.device)
             vector = self.encoder.encode_image(batch, with_grid=False).vector
             vectors.append(F.normalize(vector, dim=-1).cpu())

@@ -52,8 +52,8 @@ def is_picture(name: str | os.PathLike) -> bool:
 
 def picture_among(parts: Iterable[str]) -> str | None:
     """Which part of a sample of a shard is its picture, by its extension; None: none is. PNG comes before others."""
-    found = [part for part in parts if f".{part.rpartition('.')[2]}" in PICTURE_SUFFIXES]
-    return min(found, key=lambda part: ("." in part, part != "png"), default=None)
+    found = [part for part in parts if f".{part}" in PICTURE_SUFFIXES]
+    return min(found, key=lambda part: part != "png", default=None)
 
 
 def pictures_in(folder: str | os.PathLike) -> list[Path]:

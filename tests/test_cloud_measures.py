@@ -172,3 +172,7 @@ def test_shards_are_sets(tmp_path):
         assert read_clouds(several).clouds.keys() == found.clouds.keys()
     next(iter(found.clouds.values())).save(tmp_path / "chair{1}.ply")
     assert [*read_clouds(tmp_path / "chair{1}.ply").clouds] == ["chair{1}"]
+    assert [*read_clouds(tmp_path).clouds] == ["chair{1}"]  # the tar may be a copy of them
+    (pictures,) = write_shards("val", 1, tmp_path / "pictures", size=16, workers=1)
+    with pytest.raises(FileNotFoundError, match="holds no clouds"):
+        read_clouds(pictures)

@@ -150,7 +150,7 @@ def test_a_sample_that_cannot_be_read_is_warned_of_and_the_next_one_taken(patter
     assert sorted(str(each.message)[:10] for each in warned) == ["sample 0/3", "sample 1/2", "sample 1/4"]
     broken |= {"0/2", "1/3"}
     with pytest.raises(
-        ValueError, match=r"sample 0/2 of .*s-0.tar cannot be read: it is broken; nor can the 3 after it"
+        ValueError, match=r"sample 0/2 of .*s-0.tar cannot be read: it is broken; nor can those after it"
     ):
         numbers([[2]])
 

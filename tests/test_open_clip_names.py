@@ -1,6 +1,7 @@
 """open_clip's names, over its own tables; its Hub is a real server on loopback."""
 
 import json
+import shutil
 import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,7 +11,7 @@ import pytest
 import torch
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RepositoryNotFoundError
 from maquette.clip import ClipEncoder, ClipModel, ClipTokenizer
-from maquette.clip.hub import hub_folder
+from maquette.clip.hub import hub_file, hub_folder
 from maquette.clip.open_clip_config import OpenClipConfig, read_config
 from maquette.clip.open_clip_names import (
     find_open_clip,
@@ -214,8 +215,13 @@ def test_a_repository_of_transformers(hub, tmp_path, weights, monkeypatch):
         found = theirs.get_text_features(ours.tokenizer("a red chair")).pooler_output
     found = torch.nn.functional.normalize(found, dim=-1)
     torch.testing.assert_close(ours.embed_texts("a red chair"), found, rtol=0, atol=1e-5)
-    monkeypatch.setenv("MAQUETTE_OFFLINE", "1")  # and what the repository has not is remembered
-    assert hub_folder("hf-hub:me/tiny") == hub_folder("hf-hub:me/tiny", progress=False)
+    folder = hub_folder("hf-hub:me/tiny", progress=False)
+    monkeypatch.setenv("MAQUETTE_OFFLINE", "1")
+    shutil.rmtree(folder.parents[1] / ".no_exist")  # as a cache is that was filled by others
+    assert hub_folder("hf-hub:me/tiny") == folder
+    (folder / "preprocessor_config.json").unlink()
+    with pytest.raises(LocalEntryNotFoundError):
+        hub_folder("hf-hub:me/tiny")
 
 
 def test_a_file_that_cannot_be_fetched_is_not_taken_for_one_that_is_not_there(hub, monkeypatch):
@@ -225,6 +231,9 @@ def test_a_file_that_cannot_be_fetched_is_not_taken_for_one_that_is_not_there(hu
     hub["me/tiny/resolve/main/preprocessor_config.json"] = None
     with pytest.raises(LocalEntryNotFoundError, match="check your connection"):
         hub_folder("hf-hub:me/tiny", progress=False)
+    hub["me/tiny/resolve/main/first"], hub["me/tiny/resolve/main/second"] = None, b"another"
+    with pytest.raises(LocalEntryNotFoundError, match="check your connection"):
+        hub_file("me/tiny", ("first", "second"), None, False)
 
 
 def test_the_hub_where_the_table_points(hub):

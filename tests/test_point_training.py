@@ -104,6 +104,8 @@ def test_an_upsampler_goes_on_from_fewer_points_and_is_saved_into_a_base(clip, t
     with pytest.raises(ValueError, match="4160 points together, but clouds have 4096"):
         few = {"points": 8, "low_res_points": 8}
         PointUpsamplerStage(config({**TINY, "n_ctx": 4096, "cond_ctx": 64}, stage={"clip": clip, **few}))
+    with pytest.raises(ValueError, match="points and low_res_points are 4500 points together"):
+        PointUpsamplerStage(config(model, stage={"clip": clip, "points": 3500, "low_res_points": 1000}))
     with pytest.raises(ValueError, match="has width 32, but model: in the recipe says 64"):
         PointUpsamplerStage(config({"width": 64}, stage=start))
     other = tiny_clip()

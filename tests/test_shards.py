@@ -1,6 +1,7 @@
 import io
 import json
 import tarfile
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -34,7 +35,18 @@ def test_a_shard_holds_what_the_scenes_are(tmp_path, short_shards):
     assert cloud.shape == (4096, 6) and cloud.dtype == np.float16
 
 
-def test_processes_write_the_same_bytes_and_leave_nothing_else(tmp_path, short_shards):
+def test_scenes_of_one_shard_are_shared_by_processes(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(room, "SCENES_A_PROCESS", 2)
+    monkeypatch.setattr(room, "worker_map", lambda workers: asked.append(workers) or nullcontext(map))
+    for workers in (8, 3):
+        write_shards("val", 9, tmp_path / str(workers), size=16, workers=workers)
+    write_shards("val", 9, tmp_path / "3", size=16, workers=3)
+    assert asked == [5, 3, 1]
+
+
+def test_processes_write_the_same_bytes_and_leave_nothing_else(tmp_path, short_shards, monkeypatch):
+    monkeypatch.setattr(room, "SCENES_A_PROCESS", 3)
     alone = write_shards("val", 7, tmp_path / "alone", size=32, workers=1)
     together = write_shards("val", 7, tmp_path / "together", size=32, workers=2)
     assert [path.read_bytes() for path in alone] == [path.read_bytes() for path in together]

@@ -23,6 +23,7 @@ from .scenes import make_scene, true_captions
 from .workers import worker_map
 
 SCENES_PER_SHARD = 1000
+SCENES_A_PROCESS = 100  # that are worth starting one, which takes a second
 EXTRAS = {"clouds": "npy", "distances": "distances.npy"}
 
 
@@ -124,7 +125,7 @@ def write_shards(
     A sample is `<key>.png` (RGB, `size` px), `<key>.txt` (caption), `<key>.captions.txt` (that and shorter ones, one
     a line), `<key>.json` (attributes) and, with `clouds`, `<key>.npy` (float16 [4096, 6]), with `distances`
     `<key>.distances.npy` (float16 [4096, 4], see `Scene.distances`); `<key>.sha256` is of all these, see `add_sample`.
-    things: leave out scenes that have not so many. Works on `workers` processes (default: one per core), shows a
+    things: leave out scenes that have not so many. Works on up to `workers` processes (default: one per core), shows a
     progress bar, keeps shards that are already there, and leaves no part of a shard when stopped.
     Returns the paths of all shards. Raises ValueError, FileExistsError or another OSError before rendering; they take
     more space than there is on the disk, say.
@@ -155,7 +156,7 @@ def write_shards(
     left, total = (sum(len(shard.scenes) for shard in some) for some in (missing, shards))
     with (
         tqdm(total=total, initial=total - left, unit="scene", desc=f"{split} {size} px") as bar,
-        worker_map(max(1, min(workers, len(missing)))) as map_in_workers,
+        worker_map(min(workers, 1 + left // SCENES_A_PROCESS)) as map_in_workers,
     ):
         for shard in missing:
             keys = (f"{shard.split}-{index:08d}" for index in shard.scenes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -12,7 +13,7 @@ from multiprocessing import get_context, parent_process
 
 from threadpoolctl import threadpool_limits
 
-MOST = 61  # that Windows lets a pool have
+MOST_ON_WINDOWS = 61  # processes of a pool
 
 
 @contextmanager
@@ -24,8 +25,10 @@ def worker_map(workers: int) -> Iterator[Callable[..., Iterator]]:
     if workers == 1:
         yield map
         return
+    if sys.platform == "win32":
+        workers = min(workers, MOST_ON_WINDOWS)
     # A forked copy of a process with threads may hang.
-    pool = ProcessPoolExecutor(min(workers, MOST), get_context("spawn"), initializer=_start)
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_start)
 
     def submitted(function: Callable, *items) -> Iterator:
         with _interrupts_held():

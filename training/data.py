@@ -89,4 +89,4 @@ def _prepared(
             for sentence, _ in broken:
                 warnings.warn(f"{sentence}; the next one takes its place", stacklevel=2)
             return prepared
-    raise ValueError(f"{broken[0][0]}; nor can the {len(following)} after it") from broken[0][1]
+    raise ValueError(f"{broken[0][0]}; nor can those after it") from broken[0][1]

@@ -121,8 +121,10 @@ class _Run:
             while self.step < self.config.steps:
                 self._update(batches)
                 bar.update()
-                if self.step == begun + 1:  # so that a run that fails at once leaves no folder
+                if self.step == begun + 1:  # so that a step that fails at once leaves no folder
+                    opening = time.perf_counter()
                     self.record.open(begun, self.config)
+                    self.clock += time.perf_counter() - opening
                 stop = self._anyone(interrupt.asked)
                 saving = stop or self._due(self.config.checkpoint_every)
                 if saving or self._due(self.config.log_every):

@@ -32,16 +32,16 @@ def read_clouds(path: str | os.PathLike) -> CloudSet:
     """
     path = Path(path)
     braces = "{" in os.fspath(path) and not path.exists()
-    if path.suffix.lower() == ".tar" or braces or (path.is_dir() and tars_in(path)):
+    if path.suffix.lower() == ".tar" or braces or (path.is_dir() and not clouds_in(path) and tars_in(path)):
         found = _read(_of_shards(path))
     elif path.is_dir():
-        found = _read(_of_folder(path))
-        if not found.clouds and not found.skipped:
-            raise FileNotFoundError(f"the folder {path} holds no clouds ({', '.join(SUFFIXES)})")
+        found = _read((file.stem, _caption_of(file), file) for file in clouds_in(path))
     else:
         return CloudSet({path.stem: PointCloud.load(path)}, _caption_of(path))
-    if not found.clouds:
+    if found.skipped and not found.clouds:
         raise ValueError(f"none of the clouds in {path} can be read: {found.skipped[0]}")
+    if not found.clouds:
+        raise FileNotFoundError(f"{path} holds no clouds ({', '.join(SUFFIXES)}, or samples with npy)")
     return found
 
 
@@ -62,10 +62,10 @@ def _read(sources: Iterator[tuple[str, dict[str, str], Path | bytes]]) -> CloudS
     return found
 
 
-def _of_folder(folder: Path) -> Iterator[tuple[str, dict[str, str], Path | bytes]]:
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith("."):
-            yield path.stem, _caption_of(path), path
+def clouds_in(folder: Path) -> list[Path]:
+    """The files of clouds that lie directly in a folder, by name."""
+    files = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
+    return sorted(path for path in files if path.suffix.lower() in SUFFIXES)
 
 
 def _of_shards(path: Path) -> Iterator[tuple[str, dict[str, str], Path | bytes]]:

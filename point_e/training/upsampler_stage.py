@@ -41,10 +41,13 @@ class PointUpsamplerStage(PointStage):
 
     def __init__(self, config: TrainConfig):
         super().__init__(config)
-        if (count := self.model.config["n_ctx"] + self.model.config["cond_ctx"]) > POINTS:
-            raise ValueError(
-                f"n_ctx and cond_ctx are {count} points together, but clouds have {POINTS}; lower them"
-            )
+        sees = self.settings.low_res_points or self.model.config["cond_ctx"]
+        for names, count in (
+            ("n_ctx and cond_ctx", self.model.config["n_ctx"] + self.model.config["cond_ctx"]),
+            ("points and low_res_points", self.points + sees),
+        ):
+            if count > POINTS:
+                raise ValueError(f"{names} are {count} points together, but clouds have {POINTS}; lower them")
 
     def _trained(self, layout: Mapping[str, Any]) -> PointDiffusionTransformer | None:
         if not (start := self.settings.start_from):
