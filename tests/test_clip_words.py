@@ -10,7 +10,7 @@ import pytest
 import torch
 from maquette.clip import ClipModel, templates
 from maquette.clip.evaluation.labelled_pictures import read_captioned, read_labelled
-from maquette.clip.picture_sources import embed_sources, pictures_in, try_open
+from maquette.clip.picture_sources import embed_sources, picture_among, pictures_in, try_open
 from maquette.commands.bars import bar_lines
 from PIL import Image
 from rich.cells import cell_len
@@ -209,3 +209,8 @@ def test_a_file_has_the_vector_of_the_picture_in_it(tmp_path):
         path = tmp_path / f"{mode}.png"
         with Image.open(path) as picture:
             torch.testing.assert_close(embed_sources(model, [path]).vectors, model.embed_images([picture]))
+
+
+def test_the_picture_of_a_sample_is_no_mask():
+    assert picture_among(["mask.png", "json", "jpg", "png"]) == "png"
+    assert picture_among(["mask.png", "json"]) is None

@@ -92,6 +92,7 @@ def test_more_points_than_clouds_have_are_refused_before_anything_is_written(cli
 
 def test_an_upsampler_goes_on_from_fewer_points_and_is_saved_into_a_base(clip, tmp_path):
     base = PointStage(config(TINY, stage={"clip": clip}))
+    torch.nn.init.normal_(base.model.output_proj.weight)
     base.save(base.model, tmp_path / "base")
     model = {**TINY, "cond_ctx": 16}
     first = PointUpsamplerStage(config(model, stage={"clip": clip, "points": 8, "low_res_points": 8}))
@@ -118,7 +119,7 @@ def test_an_upsampler_goes_on_from_fewer_points_and_is_saved_into_a_base(clip, t
     from_base = PointUpsamplerStage(
         config({"cond_ctx": 16}, stage={**start, "start_from": str(tmp_path / "base")})
     )
-    assert torch.equal(from_base.model.ln_pre.weight, base.model.ln_pre.weight)
+    assert torch.equal(from_base.model.output_proj.weight, base.model.output_proj.weight)
     assert (from_base.model.config.width, from_base.model.config.n_ctx) == (32, 3072)
     shown, told = from_base.targets(torch.rand(1, 4096, 6), torch.Generator(), few=False)
     assert (shown.shape[2], told["low_res"].shape[2]) == (1024, 16)
