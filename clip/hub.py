@@ -12,8 +12,8 @@ from ..weights.download import offline
 from . import open_clip_config
 
 HUB = "hf-hub:"
+PREPARED = ("processor_config.json", "preprocessor_config.json")  # how transformers prepares pixels
 # What tells of a model of transformers beside its weights; older ones have no tokenizer.json, newer ones that alone.
-PREPARED = ("processor_config.json", "preprocessor_config.json")
 TOLD = (*PREPARED, "vocab.json", "merges.txt", "tokenizer.json")
 
 

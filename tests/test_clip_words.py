@@ -211,6 +211,11 @@ def test_a_file_has_the_vector_of_the_picture_in_it(tmp_path):
             torch.testing.assert_close(embed_sources(model, [path]).vectors, model.embed_images([picture]))
 
 
+def test_batches_have_a_picture_or_more():
+    with pytest.raises(ValueError, match="batch_size must be at least 1, not 0"):
+        tiny_clip().embed_images([], batch_size=0)
+
+
 def test_the_picture_of_a_sample_is_no_mask():
     assert picture_among(["mask.png", "json", "jpg", "png"]) == "png"
     assert picture_among(["mask.png", "json"]) is None

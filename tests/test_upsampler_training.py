@@ -82,6 +82,8 @@ def test_from_shards_to_a_part_beside_its_base(shards, tmp_path):
     again = UpsamplerStage(config(model={}, start_from=str(folder)))
     for name, weight in again.model.state_dict().items():
         assert torch.equal(weight, upsampler.state_dict()[name])
+    with pytest.raises(ValueError, match="reads texts in another way than base"):
+        UpsamplerStage(config(model={}, start_from=str(folder), base="mini"))
     again.save(again.model, tmp_path / "again")
     assert (tmp_path / "again" / weights).read_bytes() == (base / weights).read_bytes()
     assert (tmp_path / "run" / "samples" / "step-00000002.png").is_file()

@@ -48,7 +48,7 @@ def started(model: str, part: str, layout: Mapping[str, Any], reading: Mapping[s
         raise ValueError(f"start_from: the {part} of {model} is {found}; give a model where it is {wanted}")
     check_layout(model, had, layout, FREE)
     if any(had[key] != value for key, value in {"text_width": None, **reading}.items()):
-        raise ValueError(f"start_from: {model} reads texts in another way; drop the keys tokenizer and clip")
+        raise ValueError(f"start_from: {model} reads texts in another way than base; drop one of the two")
     if had["inpaint"] and not layout.get("inpaint", True):
         raise ValueError(f"start_from: {model} inpaints and goes on doing so; drop inpaint: under model:")
     network = GlideUNet(**{**had, **layout})
