@@ -13,8 +13,8 @@ from . import open_clip_config
 
 HUB = "hf-hub:"
 PREPARED = ("processor_config.json", "preprocessor_config.json")  # how transformers prepares pixels
-# What tells of a model of transformers beside its weights; older ones have no tokenizer.json, newer ones that alone.
-TOLD = (*PREPARED, "vocab.json", "merges.txt", "tokenizer.json")
+WORDS = ("vocab.json", "tokenizer.json")  # older models have no tokenizer.json, newer ones that alone
+TOLD = (*PREPARED, "merges.txt", *WORDS)  # what tells of a model of transformers beside its weights
 
 
 def hub_folder(name: str, *, progress: bool = True) -> Path:
@@ -35,8 +35,10 @@ def hub_folder(name: str, *, progress: bool = True) -> Path:
     layout.read_config(name, config)
     if layout is transformers_names:
         found = {told: _hub_file_if_any(told, needed=False, **where) for told in TOLD}
-        if not any(found[prepared] for prepared in PREPARED):
-            _hub_file_if_any(PREPARED[-1], **where)  # without it pixels would be prepared in another way
+        # Without these pixels would be prepared, or words read, in another way.
+        for wanted in (PREPARED, WORDS):
+            if not any(found[each] for each in wanted):
+                _hub_file_if_any(wanted[-1], **where)
     hub_file(names=layout.WEIGHTS, **where)
     return config.parent
 
@@ -46,9 +48,10 @@ def _hub_file_if_any(
 ) -> Path | None:
     """A file of the repository; None if it has none of this name, so not for want of a connection.
 
-    needed: whether the cache must know that it has none where MAQUETTE_OFFLINE forbids to ask.
+    needed: whether, where MAQUETTE_OFFLINE or HF_HUB_OFFLINE forbid to ask, the cache must know that it has none; else
+    a file that is not in the cache counts as absent.
     """
-    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub import is_offline_mode, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     try:
@@ -56,7 +59,7 @@ def _hub_file_if_any(
     except LocalEntryNotFoundError:
         # The cache remembers what the repository was asked for and did not have.
         known = try_to_load_from_cache(repository, name, revision=revision) is not None
-        if not known and (needed or not offline()):
+        if not known and (needed or not (offline() or is_offline_mode())):
             raise
     except EntryNotFoundError:
         pass
@@ -68,7 +71,7 @@ def hub_file(repository: str, names: Sequence[str], revision: str | None, progre
 
     Raises what huggingface_hub raises; MAQUETTE_OFFLINE forbids downloads here as well.
     """
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
     from tqdm import tqdm
 
@@ -79,8 +82,11 @@ def hub_file(repository: str, names: Sequence[str], revision: str | None, progre
     for name in names[:-1]:
         try:
             return Path(download(name))
-        except EntryNotFoundError as error:
-            # Which also says that a connection failed.
-            if isinstance(error, LocalEntryNotFoundError) and not offline():
-                raise
+        except LocalEntryNotFoundError:  # there is no connection: any of them serves that is in the cache
+            cached = [try_to_load_from_cache(repository, each, revision=revision) for each in names]
+            if found := [path for path in cached if isinstance(path, str)]:
+                return Path(found[0])
+            raise
+        except EntryNotFoundError:
+            pass
     return Path(download(names[-1]))

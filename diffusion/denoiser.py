@@ -77,13 +77,12 @@ def guided(
 
 def check_levels(levels: Any, what: str) -> None:
     """Raises ValueError unless it is None or two noise levels."""
-    if levels is None:
-        return
-    try:
-        low, high = map(float, levels)
-    except (TypeError, ValueError):
-        low, high = 1.0, 0.0
-    if not 0 <= low <= high:
+    two = (
+        isinstance(levels, Sequence)
+        and len(levels) == 2
+        and all(isinstance(it, int | float) for it in levels)
+    )
+    if levels is not None and not (two and 0 <= levels[0] <= levels[1]):
         raise ValueError(
             f"{what} must be two noise levels, the lower first, such as (0.3, 5), not {levels!r}"
         )

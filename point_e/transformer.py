@@ -246,9 +246,9 @@ class PointUpsampler(PointDiffusionTransformer):
         """
         had, own = base.config.layers, signature(cls).parameters
         kept = had if layers is None else layers
-        if not 1 <= kept <= had:
+        if not (isinstance(kept, int) and 1 <= kept <= had):
             raise ValueError(
-                f"layers is {kept}, but the base network has {had} to go on from; ask for 1 to {had}"
+                f"layers is {kept!r}, but the base network has {had} to go on from; ask for 1 to {had}"
             )
         shared = {name: value for name, value in base.config.items() if name in own and name != "n_ctx"}
         net, shallow = cls(**{**shared, "layers": kept}), copy.deepcopy(base)

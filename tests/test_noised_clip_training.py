@@ -55,12 +55,12 @@ def test_it_is_saved_beside_what_it_guides_and_gone_on_from(shards, tmp_path):
     assert again.config["logit_scale"] == 20
     for name, weight in saved.state_dict().items():
         assert torch.equal(weight, again.state_dict()[name])
-    with pytest.raises(ValueError, match="has schedule 'squaredcos_cap_v2', but the recipe says 'linear'"):
+    with pytest.raises(ValueError, match="has schedule 'squaredcos_cap_v2', but this training 'linear'"):
         NoisedClipStage(config(model={}, start_from=str(folder), schedule="linear"))
 
 
 def test_what_does_not_go_together_is_refused():
-    with pytest.raises(ValueError, match=r"mini has image_size 64, but the recipe says 32"):
+    with pytest.raises(ValueError, match=r"mini has image_size 64, but this training 32"):
         NoisedClipStage(config(model={**TINY, "image_size": 32}, base="mini"))
     with pytest.raises(ValueError, match=r"mini.glide has no noised_clip, only"):
         NoisedClipStage(config(start_from="mini"))

@@ -219,9 +219,11 @@ def test_a_repository_of_transformers(hub, tmp_path, weights, monkeypatch):
     monkeypatch.setenv("MAQUETTE_OFFLINE", "1")
     shutil.rmtree(folder.parents[1] / ".no_exist")  # as a cache is that was filled by others
     assert hub_folder("hf-hub:me/tiny") == folder
-    (folder / "preprocessor_config.json").unlink()
-    with pytest.raises(LocalEntryNotFoundError):
-        hub_folder("hf-hub:me/tiny")
+    for needed in ("tokenizer.json", "preprocessor_config.json"):
+        file = (folder / needed).rename(tmp_path / needed)
+        with pytest.raises(LocalEntryNotFoundError):
+            hub_folder("hf-hub:me/tiny")
+        file.rename(folder / needed)
 
 
 def test_a_file_that_cannot_be_fetched_is_not_taken_for_one_that_is_not_there(hub, monkeypatch):
@@ -234,6 +236,11 @@ def test_a_file_that_cannot_be_fetched_is_not_taken_for_one_that_is_not_there(hu
     hub["me/tiny/resolve/main/first"], hub["me/tiny/resolve/main/second"] = None, b"another"
     with pytest.raises(LocalEntryNotFoundError, match="check your connection"):
         hub_file("me/tiny", ("first", "second"), None, False)
+    del hub["me/tiny/resolve/main/first"]
+    path = hub_file("me/tiny", ("first", "second"), None, False)
+    hub.clear()
+    hub["me/tiny/resolve/main/first"] = hub["me/tiny/resolve/main/second"] = None
+    assert hub_file("me/tiny", ("first", "second"), None, False) == path
 
 
 def test_the_hub_where_the_table_points(hub):

@@ -121,6 +121,7 @@ def test_an_upsampler_goes_on_from_fewer_points_and_is_saved_into_a_base(clip, t
     )
     assert torch.equal(from_base.model.output_proj.weight, base.model.output_proj.weight)
     assert (from_base.model.config.width, from_base.model.config.n_ctx) == (32, 3072)
+    assert from_base.settings.schedule == "squaredcos_cap_v2"
     shown, told = from_base.targets(torch.rand(1, 4096, 6), torch.Generator(), few=False)
     assert (shown.shape[2], told["low_res"].shape[2]) == (1024, 16)
     with pytest.raises(FileNotFoundError, match="none"):

@@ -131,11 +131,15 @@ def test_with_a_strength_only_the_lower_noise_is_learned_and_drawn_from():
     assert stage.samples(stage.model) is not None
 
 
-def test_a_model_says_with_which_strength_its_upsampler_was_trained_last(tmp_path):
-    for name, stage, strength in (
-        ("first", {"strength": 0.3}, 0.3), ("second", {"model": {}, "start_from": str(tmp_path / "first")}, 1.0)
-    ):  # fmt: skip
+def test_what_goes_on_keeps_strength_and_schedule_unless_the_recipe_says_otherwise(tmp_path):
+    further = {"model": {}, "start_from": str(tmp_path / "first")}
+    for name, stage, strength, schedule in (
+        ("first", {"strength": 0.3, "schedule": "squaredcos_cap_v2"}, 0.3, "squaredcos_cap_v2"),
+        ("second", further, 0.3, "squaredcos_cap_v2"),
+        ("third", {**further, "strength": 1.0, "schedule": "linear"}, 1.0, "linear"),
+    ):
         trained = UpsamplerStage(config(**stage))
         trained.save(trained.model, tmp_path / name)
         index = json.loads((tmp_path / name / "model_index.json").read_text())
-        assert index["upsampler_strength"] == strength
+        assert (index["upsampler_strength"], index["upsampler_schedule"]) == (strength, schedule)
+        assert trained.levels == 1000 * strength

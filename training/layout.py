@@ -1,12 +1,30 @@
-"""What a network was made with, and whether a recipe that goes on from it says the same."""
+"""What a network was made with, and what a recipe that goes on from it need not say, or may not say otherwise."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from inspect import signature
 from typing import Any, TypeVar
 
+from pydantic import BaseModel
+
 from ..weights.table import nearest
 
 T = TypeVar("T")
+Settings = TypeVar("Settings", bound=BaseModel)
+
+
+def going_on(settings: Settings, index: Mapping[str, Any], saved_as: Mapping[str, str]) -> Settings:
+    """A recipe's settings; what it does not say is as in the index of the model that it goes on from.
+
+    saved_as: the settings that an index knows, and what it calls them.
+    """
+    said = settings.model_fields_set
+    had = {name: index[key] for name, key in saved_as.items() if name not in said and key in index}
+    return settings.model_copy(update=had)
+
+
+def as_saved(settings: BaseModel, saved_as: Mapping[str, str]) -> dict[str, Any]:
+    """What an index says of settings, see `going_on`."""
+    return {key: getattr(settings, name) for name, key in saved_as.items()}
 
 
 def layout_of(network: Any) -> dict[str, Any]:

@@ -166,9 +166,11 @@ def save_into(
     beside: Mapping[str, Any],
     settings: Mapping[str, Any],
 ) -> None:
-    """Write trained parts and settings in `folder`, as a whole model: with all other parts and settings of the one in
-    the folder `model`, or without one as a model of `pipeline`, with the parts `beside` them. Raises what
-    `write_model_folder` raises, and OSError for what cannot be copied.
+    """Write trained parts and settings as a whole model in `folder`.
+
+    model: the folder of a model all of whose other parts and settings are kept, and its pipeline. Without one it is a
+    model of `pipeline` that has the parts `beside` as well. Raises what `write_model_folder` raises, and OSError for
+    what cannot be copied.
     """
     if not model:
         write_model_folder(folder, pipeline, {**parts, **beside}, settings)

@@ -13,7 +13,7 @@ from ...clip.training.loss import contrastive_loss, gathered
 from ...clip.training.pairs import caption_in
 from ...clip.training.tokenizers import named_tokenizer
 from ...training import TrainConfig
-from ...training.layout import check_layout, layout_of, new_network
+from ...training.layout import check_layout, going_on, layout_of, new_network
 from ...weights.load_saved import load_saved
 from ...weights.model_folder import find_model, load_part, part_folder, read_index, save_into
 from ..glide import GlideUNet
@@ -28,11 +28,11 @@ class NoisedClipTraining(
 ):
     """How the noise-aware CLIP is trained.
 
-    tokenizer: "toybox" (the default), "openai" or the path of a tokenizer.json; schedule: the noise schedule;
-    base: the name or folder of the model that it is to guide, whose pictures' size and schedule must be its own. It is
-    saved together with all parts that the model has at that time; without it, with those of start_from, or alone;
-    start_from: a model's name or folder whose noised_clip it goes on from. Layout and tokenizer are then its own, and
-    the schedule must be the model's.
+    tokenizer: "toybox" (the default), "openai" or the path of a tokenizer.json;
+    schedule: the noise schedule, which must be that of the model that it is to guide (without it: is that);
+    base: that model's name or folder, whose pictures must have this size. The noise-aware CLIP is saved together with
+    all parts that the model has at that time; without it, with those of start_from, or alone;
+    start_from: a model's name or folder whose noised_clip it goes on from. Layout and tokenizer are then its own.
     """
 
     tokenizer: str | None = None
@@ -56,7 +56,10 @@ class NoisedClipStage:
     """
 
     def __init__(self, config: TrainConfig):
-        self.settings = settings = NoisedClipTraining.model_validate(config.stage)
+        settings = NoisedClipTraining.model_validate(config.stage)
+        if guided := settings.start_from or settings.base:
+            settings = going_on(settings, read_index(find_model(guided, TASK)), {"schedule": "schedule"})
+        self.settings = settings
         if config.micro_batch:
             raise ValueError("a batch is compared as a whole; drop micro_batch from the recipe")
         torch.manual_seed(config.seed)
@@ -104,4 +107,6 @@ class NoisedClipStage:
     def _check(self, named: str, model: str, key: str, theirs: Any) -> None:
         ours = self.settings.schedule if key == "schedule" else self.model.config[key]
         if theirs not in (None, ours):
-            raise ValueError(f"{named}: {model} has {key} {theirs!r}, but the recipe says {ours!r}")
+            raise ValueError(
+                f"{named}: {model} has {key} {theirs!r}, but this training {ours!r}; they must be the same"
+            )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -16,8 +17,8 @@ from ...clip.training.tokenizers import TOYBOX_TOKENIZER
 from ...toybox.sheet import contact_sheet
 from ...training import TrainConfig
 from ...training.adapters import add_adapters, merged
-from ...training.layout import new_network
-from ...weights.model_folder import find_model, save_into
+from ...training.layout import as_saved, going_on, new_network
+from ...weights.model_folder import find_model, read_index, save_into
 from ..denoiser import clipped, from_epsilon, guided
 from ..glide import GlideUNet
 from ..loss import HybridLoss
@@ -49,8 +50,9 @@ class GlideTraining(BaseModel, title="stage: of a GLIDE recipe", extra="forbid",
     snr_clamp: [low, high], see HybridLoss; a small budget learns layout and colour several times sooner with it;
     drop_text: the share of captions replaced by the empty text; inpaint_share: the share of samples of an inpainting
     network that see part of the picture, the others see none of it;
-    start_from: a model's name or folder to go on from. Layout and texts are then its own, without tokenizer and clip;
-    another image_size or dropout may be given, and inpaint: true, by which a network that does not inpaint learns it;
+    start_from: a model's name or folder to go on from. Layout, schedule and how texts are read are then that model's:
+    tokenizer and clip must be left out; another image_size or dropout may be given, another schedule, and inpaint:
+    true, by which a network that does not inpaint learns it;
     train: "all", or "lora": adapters of `lora_rank`, merged when saved, and with inpaint: true the first convolution,
     which has new inputs then.
     """
@@ -70,7 +72,9 @@ class GlideTraining(BaseModel, title="stage: of a GLIDE recipe", extra="forbid",
         if self.train == "lora" and not self.start_from:
             raise ValueError("train: lora needs a trained model to go on from; add start_from:")
         if self.start_from and (self.tokenizer or self.clip):
-            raise ValueError("what goes on from a trained one reads texts as it did; drop tokenizer and clip")
+            raise ValueError(
+                "a network that goes on reads texts as it did; drop tokenizer and clip, or start_from"
+            )
         return self
 
 
@@ -83,9 +87,12 @@ class GlideStage:
 
     part: ClassVar[str] = "unet"  # of a model folder
     kind: ClassVar[type[GlideTraining]] = GlideTraining
+    saved_as: ClassVar[Mapping[str, str]] = {"schedule": "schedule"}  # how the network is sampled from
 
     def __init__(self, config: TrainConfig):
         self.settings: Any = self.kind.model_validate(config.stage)
+        if start := self.settings.start_from:
+            self.settings = going_on(self.settings, read_index(find_model(start, TASK)), self.saved_as)
         torch.manual_seed(config.seed)
         self.reader = self._reader()
         self.frozen = [self.reader.encoder] if self.reader.encoder else []
@@ -104,11 +111,6 @@ class GlideStage:
     def whole(self) -> str | None:
         """The model that it is saved into, if any."""
         return self.settings.start_from
-
-    @property
-    def sampling(self) -> dict[str, Any]:
-        """What is saved of the settings: how the network is sampled from."""
-        return {"schedule": self.settings.schedule}
 
     @property
     def levels(self) -> int:
@@ -150,7 +152,7 @@ class GlideStage:
         """Write the model as `maquette.pipeline` reads it: with all else that it had, if it is saved into one."""
         whole = self.whole and find_model(self.whole, TASK)
         parts, beside = {self.part: merged(model)}, self.reader.parts()
-        save_into(whole, folder, "GlidePipeline", parts, beside, self.sampling)
+        save_into(whole, folder, "GlidePipeline", parts, beside, as_saved(self.settings, self.saved_as))
 
     def _drawn(self, model, texts: list[str], side: int, scale: float, **given: Tensor) -> Tensor:
         """Samples [N, 3, side, side] of `texts`, which hold those for guidance too, unless the scale is 1."""

@@ -68,7 +68,10 @@ def check_sides(model: str, part: str, side: int) -> None:
     theirs = network["image_size"]
     base, enlarged = (side, theirs) if part == "unet" else (theirs, side)
     if enlarged % base:
-        raise ValueError(f"image_size is {side}, but the {other} of {model} makes {theirs} px: no multiple")
+        raise ValueError(
+            f"image_size is {side}, but the {other} of {model} makes {theirs} px, and the upsampler's must be a "
+            "multiple of the base's; give one that goes with it, or a model that has none"
+        )
 
 
 def _widened(weight: Tensor, patch_size: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
 import torch
@@ -29,8 +30,8 @@ class UpsamplerTraining(GlideTraining, title="stage: of an upsampler's recipe", 
     crop: pixels of a side of the random part of each picture that a step sees (0: all of it);
     blur: pixels of the small picture, and noise, of pictures from -1 to 1: the largest deviations by which the small
     picture is made worse, see `degraded`;
-    strength: the share of the noise levels that is learned, the lowest ones; it is saved as the model's
-    `upsampler_strength`, the share of the steps that it is drawn with;
+    strength: the share of the noise levels that is learned, the lowest ones (start_from's, or else all); it is saved as
+    the model's `upsampler_strength`, the share of the steps that it is drawn with;
     base: the name or folder of a model that the upsampler belongs to. It then reads texts as that model does, and is
     saved together with all parts that the model has at that time; without it, with those of start_from, or alone, to be
     put to a base later.
@@ -60,19 +61,15 @@ class UpsamplerStage(GlideStage):
 
     part: ClassVar[str] = "upsampler"
     kind: ClassVar[type[GlideTraining]] = UpsamplerTraining
+    saved_as: ClassVar[Mapping[str, str]] = {
+        "schedule": "upsampler_schedule",
+        "strength": "upsampler_strength",
+    }
 
     @property
     def whole(self) -> str | None:
         """The model that it is saved into, if any."""
         return self.settings.base or self.settings.start_from
-
-    @property
-    def sampling(self) -> dict[str, Any]:
-        """What is saved of the settings: how the network is sampled from."""
-        return {
-            "upsampler_schedule": self.settings.schedule,
-            "upsampler_strength": self.settings.strength,
-        }
 
     @property
     def levels(self) -> int:

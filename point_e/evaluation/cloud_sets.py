@@ -26,6 +26,8 @@ class CloudSet:
 def read_clouds(path: str | os.PathLike) -> CloudSet:
     """The clouds of a .ply or .npz file, of a folder of them, or of shards, see Shards (samples with `npy`).
 
+    Of a folder that has both the files are taken.
+
     A cloud is called like its file or sample; its caption lies in NAME.txt beside it. In a folder or shards what cannot
     be read is left out. Raises what `PointCloud.load` does for a file, and ValueError or FileNotFoundError where there
     are no clouds.

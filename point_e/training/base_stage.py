@@ -18,7 +18,7 @@ from ...diffusion.sampling import normal_draws, seeded_generators
 from ...toybox import make_scene, render
 from ...toybox.sheet import contact_sheet
 from ...training import Shards, TrainConfig
-from ...training.layout import check_layout, layout_of, new_network
+from ...training.layout import check_layout, going_on, layout_of, new_network
 from ...weights.load_saved import load_saved
 from ...weights.model_folder import find_model, has_part, part_folder, read_index, save_into
 from ..drawing import draw_cloud
@@ -44,7 +44,7 @@ class PointTraining(BaseModel, title="stage: of a recipe for clouds", extra="for
     base: the name or folder of a Point-E model that it is saved into, beside its other parts; without it, beside those
     of start_from, or alone;
     start_from: the name or folder of a model to go on from, of the same layout;
-    schedule: the noise schedule; snr_clamp: [low, high], see HybridLoss.
+    schedule: the noise schedule (without it, start_from's); snr_clamp: [low, high], see HybridLoss.
     """
 
     clip: str = "mini"
@@ -70,6 +70,11 @@ class PointStage:
 
     def __init__(self, config: TrainConfig):
         self.settings: Any = self.settings_of.model_validate(config.stage)
+        if start := self.settings.start_from:
+            index = read_index(find_model(start, TASK))
+            self.settings = going_on(
+                self.settings, index, {"schedule": f"{self.begins_with(index)}_schedule"}
+            )
         self.whole = self.settings.base or self.settings.start_from  # the model that it is saved into, if any
         if self.whole:
             find_model(self.whole, TASK)
@@ -82,6 +87,10 @@ class PointStage:
         self.model = self._network({**config.model, **self.conditions.layout()}, trained)
         self.points = self.settings.points or self.model.config["n_ctx"]
         self.hybrid = HybridLoss(self.settings.schedule, TRAINING_STEPS, self.settings.snr_clamp)
+
+    def begins_with(self, index: Mapping[str, Any]) -> str:
+        """Which part of a model of this index a network goes on from."""
+        return self.part
 
     def begin(self, shards: Shards) -> None:
         """See PointConditions.check."""
@@ -105,7 +114,7 @@ class PointStage:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Clouds [N, points, 6] -> what is learned of them, [N, 6, points] as networks see it, and what is given.
 
-        few: as many points as a step sees; else as many as the network makes, or as a sheet of samples shows.
+        few: as many points as a step sees; else as many as the network makes, at most as a sheet of samples shows.
         """
         points = self.points if few else min(self.model.config["n_ctx"], SHEET_POINTS)
         return scaled(random_points(clouds, points, generator)), {}

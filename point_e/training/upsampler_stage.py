@@ -20,7 +20,9 @@ from .clouds import POINTS, random_points, scaled
 class PointUpsamplerTraining(PointTraining, title="stage: of a recipe for more points", frozen=True):
     """How PointUpsampler is trained: as PointTraining says, and
 
-    points: how many points a step adds (0: n_ctx); low_res_points: and to how many (0: cond_ctx).
+    points: how many points a step adds (0: n_ctx); low_res_points: and to how many (0: cond_ctx);
+    start_from: may be a model without an upsampler too, with whose base it then begins, of the same layout but for
+    `layers`, which may be fewer.
     """
 
     schedule: str = "linear"
@@ -30,9 +32,8 @@ class PointUpsamplerTraining(PointTraining, title="stage: of a recipe for more p
 class PointUpsamplerStage(PointStage):
     """Trains PointUpsampler: random points of a cloud are given, random others learned. Source: Point-E, section 4.4.
 
-    The recipe is as PointStage's; a start_from that has no upsampler gives its base network, see
-    `PointUpsampler.from_base`, and the schedule to go on with is then the base's. Raises as PointStage, and ValueError
-    for more points than clouds have.
+    The recipe is as PointStage's; of a start_from that has no upsampler the base network and its schedule are taken,
+    see `PointUpsampler.from_base`. Raises as PointStage, and ValueError for more points than clouds have.
     """
 
     part: ClassVar[str] = "upsampler"
@@ -49,11 +50,15 @@ class PointUpsamplerStage(PointStage):
             if count > POINTS:
                 raise ValueError(f"{names} are {count} points together, but clouds have {POINTS}; lower them")
 
+    def begins_with(self, index: Mapping[str, Any]) -> str:
+        """Which part of a model of this index a network goes on from: the upsampler, or else the base."""
+        return self.part if has_part(index, self.part) else "base"
+
     def _trained(self, layout: Mapping[str, Any]) -> PointDiffusionTransformer | None:
         if not (start := self.settings.start_from):
             return None
         folder = find_model(start, TASK)
-        if has_part(read_index(folder), self.part):
+        if self.begins_with(read_index(folder)) == self.part:
             return super()._trained(layout)
         base = load_saved(PointDiffusionTransformer, part_folder(folder, "base"), torch.float32)
         return PointUpsampler.from_base(base, layout.get("layers"))

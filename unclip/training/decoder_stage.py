@@ -21,7 +21,7 @@ from ...diffusion.training.start import NOT_SEEN
 from ...toybox import make_scene, render
 from ...toybox.sheet import contact_sheet
 from ...training import Shards, TrainConfig
-from ...training.layout import check_layout, layout_of, new_network
+from ...training.layout import as_saved, check_layout, going_on, layout_of, new_network
 from ...weights.load_saved import load_saved
 from ...weights.model_folder import find_model, has_part, part_folder, read_index
 from ..decoder import UnCLIPDecoder
@@ -30,6 +30,7 @@ from ..text_conditions import read_texts
 from .saving import check_base, find_unclip, save_part
 
 FREE = ("image_size", "dropout")  # what a recipe may say otherwise than the network that it goes on from
+SAVED_AS = {"schedule": "decoder_schedule"}  # how the network is sampled from
 UNET = ("time_embed", "input_blocks", "middle_block", "output_blocks", "out")
 TEXT = (
     "text_proj", "transformer", "final_ln", "positional_embedding", "padding_embedding", "transformer_proj",
@@ -47,7 +48,7 @@ class DecoderTraining(BaseModel, title="stage: of a decoder's recipe", extra="fo
     start_from: the name or folder of an unCLIP model to go on from, of the same layout, at any image size;
     glide: instead, the name or folder of a GLIDE model of the same layout, with whose U-Net it begins: it can draw and,
     with as many xf_layers, read, and has to learn what the vectors mean;
-    schedule: the noise schedule; snr_clamp: [low, high], see HybridLoss;
+    schedule: the noise schedule (without it, start_from's); snr_clamp: [low, high], see HybridLoss;
     drop_image, drop_text: the shares of vectors and of captions that are left out, each by itself.
     """
 
@@ -75,7 +76,10 @@ class DecoderStage:
     """
 
     def __init__(self, config: TrainConfig):
-        self.settings = settings = DecoderTraining.model_validate(config.stage)
+        settings = DecoderTraining.model_validate(config.stage)
+        if settings.start_from:
+            settings = going_on(settings, read_index(find_unclip(settings.start_from)), SAVED_AS)
+        self.settings = settings
         self.clip = ClipConditions(settings.clip)
         check_base(settings.base, self.clip)
         self.frozen = [self.clip.encoder]
@@ -129,8 +133,7 @@ class DecoderStage:
 
     def save(self, model, folder: Path) -> None:
         """Write the decoder, with its CLIP or into its base, as `maquette.pipeline` reads them."""
-        settings = {"decoder_schedule": self.settings.schedule}
-        save_part(folder, "decoder", model, self.clip, self.whole, settings)
+        save_part(folder, "decoder", model, self.clip, self.whole, as_saved(self.settings, SAVED_AS))
 
     def _network(self, layout: dict[str, Any]) -> UnCLIPDecoder:
         start = self.settings.start_from

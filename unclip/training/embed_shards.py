@@ -39,7 +39,11 @@ def embed_shards(data: str, out: Path, model: str = "mini") -> list[Path]:
         raise ValueError(f"the shards lie in {out} and would be written over; give another folder with --out")
     for sample in shards.samples:
         if picture_among(sample.parts) is None:
-            raise ValueError(f"sample {sample.key} of {sample.shard} has no picture (.png, .jpg, …)")
+            parts = ", ".join(sample.parts)
+            raise ValueError(
+                f"sample {sample.key} of {sample.shard} has no picture (.png, .jpg, …) but {parts}; a file's name "
+                "before its suffix must have no dot"
+            )
     numbers: dict[str, list[int]] = {path: [] for path in shards.paths}
     for number, sample in enumerate(shards.samples):
         numbers[sample.shard].append(number)

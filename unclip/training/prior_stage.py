@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -16,9 +17,11 @@ from ...diffusion.sampling import sample
 from ...diffusion.schedules import make_scheduler
 from ...diffusion.training.clip_conditions import ClipConditions
 from ...training import Shards, TrainConfig
+from ...training.layout import as_saved, going_on
+from ...weights.model_folder import read_index
 from ..denoisers import LIMIT
 from ..prior import DiffusionPrior
-from .saving import check_base, save_part, start_prior
+from .saving import check_base, find_unclip, save_part, start_prior
 
 VALIDATION_STEPS = 8
 
@@ -40,7 +43,10 @@ class PriorTraining(BaseModel, title="stage: of a prior's recipe", extra="forbid
 
 
 class DiffusionPriorTraining(PriorTraining, title="stage: of a diffusion prior's recipe", frozen=True):
-    """How DiffusionPrior is trained: as PriorTraining says, and schedule: the noise schedule."""
+    """How DiffusionPrior is trained: as PriorTraining says, and
+
+    schedule: the noise schedule (without it, start_from's).
+    """
 
     schedule: str = "squaredcos_cap_v2"
 
@@ -50,20 +56,18 @@ class EitherPriorStage:
 
     network: ClassVar[Any]
     settings_of: ClassVar[type[PriorTraining]] = PriorTraining
+    saved_as: ClassVar[Mapping[str, str]] = {}  # how the network is sampled from
 
     def __init__(self, config: TrainConfig):
         self.settings: Any = self.settings_of.model_validate(config.stage)
+        if start := self.settings.start_from:
+            self.settings = going_on(self.settings, read_index(find_unclip(start)), self.saved_as)
         self.clip = ClipConditions(self.settings.clip)
         check_base(self.settings.base, self.clip)
         self.frozen = [self.clip.encoder]
         torch.manual_seed(config.seed)
         self.model = start_prior(self.network, self.settings.start_from, config.model, self.clip)
         self.text_ctx = self.model.config["text_ctx"]
-
-    @property
-    def sampling(self) -> dict[str, Any]:
-        """What is saved of the settings: how the network is sampled from."""
-        return {}
 
     def begin(self, shards: Shards) -> None:
         """What the prior is to know of all embeddings. One that goes on keeps its own. Raises as `look_at`, `fit`."""
@@ -79,7 +83,7 @@ class EitherPriorStage:
     def save(self, model, folder: Path) -> None:
         """Write the prior, with its CLIP or into its base, as `maquette.pipeline` reads them."""
         whole = self.settings.base or self.settings.start_from
-        save_part(folder, "prior", model, self.clip, whole, self.sampling)
+        save_part(folder, "prior", model, self.clip, whole, as_saved(self.settings, self.saved_as))
 
 
 class PriorStage(EitherPriorStage):
@@ -91,15 +95,11 @@ class PriorStage(EitherPriorStage):
 
     network: ClassVar[Any] = DiffusionPrior
     settings_of: ClassVar[type[PriorTraining]] = DiffusionPriorTraining
+    saved_as: ClassVar[Mapping[str, str]] = {"schedule": "prior_schedule"}
 
     def __init__(self, config: TrainConfig):
         super().__init__(config)
         self.noising = HybridLoss(self.settings.schedule)
-
-    @property
-    def sampling(self) -> dict[str, Any]:
-        """What is saved of the settings: how the network is sampled from."""
-        return {"prior_schedule": self.settings.schedule}
 
     def loss(self, model, batch, generator):
         """The mean squared error of x0, and in validation what a sampled embedding has in common with the true one."""
