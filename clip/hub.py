@@ -17,7 +17,7 @@ WORDS = ("vocab.json", "tokenizer.json")  # older models have no tokenizer.json,
 TOLD = (*PREPARED, "merges.txt", *WORDS)  # what tells of a model of transformers beside its weights
 
 
-def hub_folder(name: str, *, progress: bool = True) -> Path:
+def hub_folder(name: str) -> Path:
     """The folder in the Hub's cache of "hf-hub:org/name" or "hf-hub:org/name@revision", with all that a CLIP needs.
 
     Of a repository that has both, these are open_clip's files. Raises ValueError for what is no such name, and for
@@ -28,7 +28,7 @@ def hub_folder(name: str, *, progress: bool = True) -> Path:
     repository, _, revision = name.removeprefix(HUB).partition("@")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
         raise ValueError(f"{name!r} names no repository of the Hub; expected {HUB}org/name")
-    where: dict[str, Any] = {"repository": repository, "revision": revision or None, "progress": progress}
+    where: dict[str, Any] = {"repository": repository, "revision": revision or None}
     config = _hub_file_if_any(open_clip_config.CONFIG, needed=False, **where)
     layout: Any = open_clip_config if config else transformers_names
     config = config or hub_file(names=(layout.CONFIG,), **where)
@@ -43,9 +43,7 @@ def hub_folder(name: str, *, progress: bool = True) -> Path:
     return config.parent
 
 
-def _hub_file_if_any(
-    name: str, repository: str, revision: str | None, progress: bool, needed: bool = True
-) -> Path | None:
+def _hub_file_if_any(name: str, repository: str, revision: str | None, needed: bool = True) -> Path | None:
     """A file of the repository; None if it has none of this name, so not for want of a connection.
 
     needed: whether, where MAQUETTE_OFFLINE or HF_HUB_OFFLINE forbid to ask, the cache must know that it has none; else
@@ -55,7 +53,7 @@ def _hub_file_if_any(
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     try:
-        return hub_file(repository, (name,), revision, progress)
+        return hub_file(repository, (name,), revision)
     except LocalEntryNotFoundError:
         # The cache remembers what the repository was asked for and did not have.
         known = try_to_load_from_cache(repository, name, revision=revision) is not None
@@ -66,19 +64,15 @@ def _hub_file_if_any(
     return None
 
 
-def hub_file(repository: str, names: Sequence[str], revision: str | None, progress: bool) -> Path:
+def hub_file(repository: str, names: Sequence[str], revision: str | None = None) -> Path:
     """The first of `names` that the repository has, from the Hub's own cache or downloaded into it.
 
     Raises what huggingface_hub raises; MAQUETTE_OFFLINE forbids downloads here as well.
     """
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-    from tqdm import tqdm
 
-    bar: Any = None if progress else partial(tqdm, disable=True)
-    download = partial(
-        hf_hub_download, repository, revision=revision, local_files_only=offline(), tqdm_class=bar
-    )
+    download = partial(hf_hub_download, repository, revision=revision, local_files_only=offline())
     for name in names[:-1]:
         try:
             return Path(download(name))

@@ -40,7 +40,7 @@ class Loaded(NamedTuple):
     tokenizer: ClipTokenizer | OpenClipTokenizer
 
 
-def load_clip(model: str, config: str | Mapping[str, Any] | None, progress: bool) -> Loaded:
+def load_clip(model: str, config: str | Mapping[str, Any] | None) -> Loaded:
     """What `ClipModel.from_pretrained` takes, float32 on the CPU. Raises as that does."""
     if config is not None and not os.path.isfile(model):
         raise ValueError(
@@ -56,16 +56,16 @@ def load_clip(model: str, config: str | Mapping[str, Any] | None, progress: bool
     if folder is not None:
         return _load_folder(folder)
     if model in known_models(TASK):
-        path = find_weights(model, "weights", progress=progress)
+        path = find_weights(model, "weights")
         return Loaded(ClipEncoder.from_original(read_weights(path)), ClipTokenizer.openai())
     if os.path.exists(model):
         return _load_file(Path(model), config)
     architecture, slash, _ = model.partition("/")
     is_file = model.endswith(WEIGHT_FILES)
     if model.startswith(HUB):
-        return _load_foreign_folder(hub_folder(model, progress=progress), model)
+        return _load_foreign_folder(hub_folder(model), model)
     if slash and not is_file and architecture in architectures():
-        return _built(*find_open_clip(model, progress=progress))
+        return _built(*find_open_clip(model))
     if is_file or len(Path(model).parts) > 2 or os.path.isabs(model):
         raise FileNotFoundError(
             f"there is no file or folder {model}; give the path of a checkpoint or a model's folder"

@@ -60,7 +60,6 @@ class ClipModel:
         config: str | Mapping[str, Any] | None = None,
         dtype: Any = "auto",
         device: Any = "auto",
-        progress: bool = True,
     ) -> ClipModel:
         """A model by its name, from its folder or from the file of a checkpoint.
 
@@ -75,11 +74,11 @@ class ClipModel:
         dtype: a torch dtype or its name; "auto": bfloat16 where native, else float32, whose products of matrices run
         through 16-bit integers on CPUs that do these faster (`maquette.layers.int16_product`). device: "auto": the GPU
         if there is one.
-        A published model is downloaded once, with a bar if `progress`. Raises ValueError for an unknown name or for
+        A published model is downloaded once, with a progress bar. Raises ValueError for an unknown name or for
         what is no CLIP, FileNotFoundError for a missing file, OSError if a download fails.
         """
         device = best_device() if device == "auto" else torch.device(device)
-        encoder, tokenizer = load_clip(os.fspath(model), config, progress)
+        encoder, tokenizer = load_clip(os.fspath(model), config)
         approximate = dtype == "auto"
         dtype = resolve_dtype(dtype, device)
         scalars = [parameter for parameter in encoder.parameters() if not parameter.dim()]

@@ -16,7 +16,7 @@ from .hub import hub_file
 from .open_clip_config import WEIGHTS, OpenClipConfig
 
 
-def find_open_clip(name: str, *, progress: bool = True) -> tuple[Path, OpenClipConfig]:
+def find_open_clip(name: str) -> tuple[Path, OpenClipConfig]:
     """The weights of "ARCHITECTURE/TAG" in open_clip's table, and what they are.
 
     The file is downloaded on first use, from the Hub where open_clip has it there. Raises ValueError for an unknown
@@ -28,8 +28,8 @@ def find_open_clip(name: str, *, progress: bool = True) -> tuple[Path, OpenClipC
     if weights["hf_hub"] and not name.endswith("/openai"):
         repository, _, file = weights["hf_hub"].rpartition("/")
         files = (f"{Path(file).stem}.safetensors", file) if file else WEIGHTS
-        return hub_file(repository, files, None, progress), config
-    return find_file(weights["url"], _hash_in(weights["url"]), progress=progress), config
+        return hub_file(repository, files), config
+    return find_file(weights["url"], _hash_in(weights["url"])), config
 
 
 def open_clip_names() -> list[str]:

@@ -50,7 +50,7 @@ class ZeroShotClassifier:
         templates: Sequence[str] | None = None,
         **options: Any,
     ) -> ZeroShotClassifier:
-        """With a model by name, file or folder; `options` (dtype, device, progress) go to ClipModel.from_pretrained."""
+        """With a model by name, file or folder; `options` (dtype, device) go to ClipModel.from_pretrained."""
         labels = None if labels is None else check_labels(labels)
         templates = None if templates is None else check_templates(templates)
         from .model import ClipModel

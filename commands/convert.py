@@ -35,9 +35,11 @@ def convert(
     """Make a model folder of original checkpoints of GLIDE, Karlo or Point-E, and print where it is."""
     from ..pipelines.convert import convert as convert_files
     from ..weights.model_folder import INDEX
+    from ..weights.write_whole import check_writable
 
     if (out / INDEX).exists():
         raise FileExistsError(f"{out} holds a model already; give a new folder as --out")
+    check_writable(out)
     clean_up_on_interrupt()
     convert_files(files, out, vocabulary)
     typer.echo(out.resolve())

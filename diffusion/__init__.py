@@ -17,7 +17,7 @@ from .glide import GlideUNet
 from .noised_clip import NoisedClip
 from .sampling import heun, multistep, normal_draws, sample, seeded_generators
 from .schedules import betas, make_scheduler, respaced_timesteps
-from .tokenizer import GlideTokenizer, train_tokenizer
+from .tokenizer import GlideTokenizer
 from .unet import Conditioning, UNet
 
 __all__ = [
@@ -45,6 +45,5 @@ __all__ = [
     "scale_between",
     "seeded_generators",
     "tiled",
-    "train_tokenizer",
     "x0_guided",
 ]

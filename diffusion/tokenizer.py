@@ -4,18 +4,15 @@ import gzip
 import json
 import os
 import re
-import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
-from tokenizers.trainers import BpeTrainer
 
+from ..weights.noted import noted
 from ..weights.write_whole import write_whole
-
-END = "<|endoftext|>"
 
 
 class GlideTokenizer:
@@ -39,27 +36,27 @@ class GlideTokenizer:
 
     @classmethod
     def from_file(cls, path: str | os.PathLike) -> "GlideTokenizer":
-        """From a `tokenizer.json`. Raises FileNotFoundError, or ValueError if it is not one."""
+        """From a `tokenizer.json`.
+
+        Raises OSError, what the tokenizers library does for another file, and ValueError for no byte-level vocabulary.
+        """
         text = _read(path)
-        try:
-            tokenizer = Tokenizer.from_str(text)
-        except Exception as error:  # the library raises nothing narrower
-            raise ValueError(f"{path} is not a tokenizer.json of the tokenizers library: {error}") from error
-        return cls(tokenizer)
+        with noted(f"{path} is not a tokenizer.json of the tokenizers library"):
+            return cls(Tokenizer.from_str(text))
 
     @classmethod
     def from_files(cls, encoder: str | os.PathLike, merges: str | os.PathLike) -> "GlideTokenizer":
         """From GPT-2's `encoder.json` and `vocab.bpe`, either of them gzipped or not.
 
-        Raises FileNotFoundError, or ValueError if they are not what their names say.
+        Raises OSError, and what json and tokenizers do if they are not what their names say.
         """
         vocabulary = _read(encoder)
         pairs = [line.partition(" ") for line in _read(merges).splitlines()[1:] if line]
-        try:
-            model = BPE(json.loads(vocabulary), [(a, b) for a, _, b in pairs])
-        except Exception as error:  # as above
-            raise ValueError(f"{encoder} and {merges} are not GPT-2's encoder.json and vocab.bpe") from error
-        return cls(_byte_level(model))
+        with noted(f"{encoder} and {merges} are not GPT-2's encoder.json and vocab.bpe"):
+            tokenizer = Tokenizer(BPE(json.loads(vocabulary), [(a, b) for a, _, b in pairs]))
+            tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+            tokenizer.decoder = decoders.ByteLevel()
+            return cls(tokenizer)
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes a `tokenizer.json` that `from_file` reads."""
@@ -93,28 +90,6 @@ class GlideTokenizer:
         return next((word.group() for word in re.finditer(r"\S+", text) if word.end() > cut), None)
 
 
-def train_tokenizer(captions: Iterable[str], vocab_size: int = 1024) -> GlideTokenizer:
-    """A byte-level BPE of at most `vocab_size` entries made from captions; all 256 bytes are among them.
-
-    Raises ValueError if vocab_size is below 257, the bytes and the padding.
-    """
-    if vocab_size < 257:
-        raise ValueError(f"a byte-level vocabulary needs at least 257 entries, got {vocab_size}")
-    tokenizer = _byte_level(BPE())
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = BpeTrainer(vocab_size=vocab_size - 1, initial_alphabet=alphabet, show_progress=False)
-    tokenizer.train_from_iterator(map(_clean, captions), trainer)
-    tokenizer.add_special_tokens([END])
-    return GlideTokenizer(tokenizer)
-
-
-def _byte_level(model: BPE) -> Tokenizer:
-    tokenizer = Tokenizer(model)
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    return tokenizer
-
-
 def _clean(text: str) -> str:
     # An undecodable byte of a command line arrives as half a surrogate pair, which has no UTF-8.
     return text.lower().encode("utf-8", "replace").decode("utf-8")
@@ -122,7 +97,5 @@ def _clean(text: str) -> str:
 
 def _read(path: str | os.PathLike) -> str:
     data = Path(path).read_bytes()
-    try:
+    with noted(f"{path} is damaged or no text; fetch it again"):
         return (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8")
-    except (EOFError, OSError, UnicodeDecodeError, zlib.error) as error:
-        raise ValueError(f"{path} is damaged or no text: {error}; fetch it again") from error

@@ -5,14 +5,13 @@ from __future__ import annotations
 import io
 import os
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING
 
-from ..weights.write_whole import write_whole
+from ..weights.write_whole import check_writable, write_whole
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -38,12 +37,7 @@ def check_output(path: Path, suffixes: Sequence[str] = SUFFIXES) -> None:
     folder = path.parent
     if not folder.is_dir():
         raise FileNotFoundError(f"the folder {folder} does not exist; create it or choose another one")
-    try:
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise PermissionError(
-            f"the folder {folder} cannot be written to ({error.strerror}); choose another one"
-        ) from None
+    check_writable(path)
 
 
 def free_name(prompt: str, folder: Path, suffix: str = ".png") -> Path:

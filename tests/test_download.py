@@ -47,7 +47,7 @@ def server(monkeypatch, tmp_path):
 
 
 def fetch(server, sha256=SHA256, **options):
-    return find_file(server.url, sha256, progress=False, **options)
+    return find_file(server.url, sha256, **options)
 
 
 def process(server, sha256=SHA256, fsize=0):
@@ -169,7 +169,7 @@ def test_no_network(server, tmp_path):
 
 def test_a_proxy_is_used(server, monkeypatch):
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.server_port}")
-    path = find_file("http://weights.example/tiny.pt", SHA256, progress=False)
+    path = find_file("http://weights.example/tiny.pt", SHA256)
     assert path.read_bytes() == CONTENT and server.requests[0]["Host"] == "weights.example"
 
 
@@ -214,15 +214,15 @@ def test_models_by_name(server, monkeypatch, tmp_path):
     entry = {"url": server.url, "sha256": SHA256, "megabytes": 0}
     monkeypatch.setitem(_table(), "tiny", {"tasks": {"sculpt": ["weights"]}, "files": {"weights": entry}})
     monkeypatch.setitem(_table(), "both", {"tasks": {}, "files": {"a": entry, "b": entry}})
-    assert find_weights("tiny", progress=False).read_bytes() == CONTENT
-    assert find_weights("both", "b", progress=False) == find_weights("tiny")
+    assert find_weights("tiny").read_bytes() == CONTENT
+    assert find_weights("both", "b") == find_weights("tiny")
     with pytest.raises(ValueError, match=r"unknown model 'VIT-B/33' .did you mean 'ViT-B/32'"):
         find_weights("VIT-B/33")
     with pytest.raises(ValueError, match="several files; say which: a, b"):
         find_weights("both")
     with pytest.raises(ValueError, match="ships with the package"):
         find_weights("mini")
-    mine = find_weights("tiny", folder=tmp_path / "mine", progress=False)
+    mine = find_weights("tiny", folder=tmp_path / "mine")
     assert mine == tmp_path / "mine" / "tiny.pt" and mine == find_weights("tiny", folder=tmp_path / "mine")
     mine.write_bytes(CONTENT[1:])
     with pytest.raises(ValueError, match="is not the published file"):

@@ -51,7 +51,7 @@ def test_models_are_listed_with_what_is_here(server, tmp_path, capsys):
     ]
     assert listed["tiny"][1:] == ["text-to-3d", "4", "MB", "no", "https://example.org/tiny"]
     first = _table()["tiny"]["files"]["a"]
-    find_file(first["url"], first["sha256"], progress=False)
+    find_file(first["url"], first["sha256"])
     assert rows(capsys)["tiny"][4:7] == ["1", "of", "2"]
 
 

@@ -172,7 +172,7 @@ def test_a_repository_of_the_hub(hub, monkeypatch):
         {"model_cfg": MODEL, "preprocess_cfg": PREPARED}
     ).encode()
     hub["me/tiny/resolve/main/open_clip_model.safetensors"] = save(weights)
-    folder = hub_folder("hf-hub:me/tiny", progress=False)
+    folder = hub_folder("hf-hub:me/tiny")
     config = read_config("tiny", folder / "open_clip_config.json").encoder()
     assert torch.equal(
         read_weights(folder / "open_clip_model.safetensors")["visual.proj"], weights["visual.proj"]
@@ -186,7 +186,7 @@ def test_a_repository_of_the_hub(hub, monkeypatch):
     ClipEncoder(**config)
 
     monkeypatch.setenv("MAQUETTE_OFFLINE", "1")
-    assert hub_folder("hf-hub:me/tiny", progress=False) == folder
+    assert hub_folder("hf-hub:me/tiny") == folder
     with pytest.raises(LocalEntryNotFoundError):
         hub_folder("hf-hub:me/other")
 
@@ -209,13 +209,13 @@ def test_a_repository_of_transformers(hub, tmp_path, weights, monkeypatch):
         torch.save(theirs.state_dict(), tmp_path / "saved" / weights)
     for path in (tmp_path / "saved").iterdir():
         hub[f"me/tiny/resolve/main/{path.name}"] = path.read_bytes()
-    ours = ClipModel.from_pretrained("hf-hub:me/tiny", dtype=torch.float32, progress=False)
+    ours = ClipModel.from_pretrained("hf-hub:me/tiny", dtype=torch.float32)
     assert ours.preprocess.std == (0.4, 0.4, 0.4)
     with torch.no_grad():
         found = theirs.get_text_features(ours.tokenizer("a red chair")).pooler_output
     found = torch.nn.functional.normalize(found, dim=-1)
     torch.testing.assert_close(ours.embed_texts("a red chair"), found, rtol=0, atol=1e-5)
-    folder = hub_folder("hf-hub:me/tiny", progress=False)
+    folder = hub_folder("hf-hub:me/tiny")
     monkeypatch.setenv("MAQUETTE_OFFLINE", "1")
     shutil.rmtree(folder.parents[1] / ".no_exist")  # as a cache is that was filled by others
     assert hub_folder("hf-hub:me/tiny") == folder
@@ -232,21 +232,21 @@ def test_a_file_that_cannot_be_fetched_is_not_taken_for_one_that_is_not_there(hu
     )
     hub["me/tiny/resolve/main/preprocessor_config.json"] = None
     with pytest.raises(LocalEntryNotFoundError, match="check your connection"):
-        hub_folder("hf-hub:me/tiny", progress=False)
+        hub_folder("hf-hub:me/tiny")
     hub["me/tiny/resolve/main/first"], hub["me/tiny/resolve/main/second"] = None, b"another"
     with pytest.raises(LocalEntryNotFoundError, match="check your connection"):
-        hub_file("me/tiny", ("first", "second"), None, False)
+        hub_file("me/tiny", ("first", "second"))
     del hub["me/tiny/resolve/main/first"]
-    path = hub_file("me/tiny", ("first", "second"), None, False)
+    path = hub_file("me/tiny", ("first", "second"))
     hub.clear()
     hub["me/tiny/resolve/main/first"] = hub["me/tiny/resolve/main/second"] = None
-    assert hub_file("me/tiny", ("first", "second"), None, False) == path
+    assert hub_file("me/tiny", ("first", "second")) == path
 
 
 def test_the_hub_where_the_table_points(hub):
     path = get_pretrained_cfg("ViT-B-32", "laion2b_s34b_b79k")["hf_hub"]
     hub[f"{path}resolve/main/open_clip_pytorch_model.bin"] = b"older than safetensors"
-    found, config = find_open_clip("ViT-B-32/laion2b_s34b_b79k", progress=False)
+    found, config = find_open_clip("ViT-B-32/laion2b_s34b_b79k")
     assert found.read_bytes() == b"older than safetensors" and config.encoder()["embed_dim"] == 512
 
 
@@ -261,7 +261,7 @@ def test_openais_weights_are_the_published_files(hub, monkeypatch):
 def test_another_kind_of_transformers_is_refused_before_its_weights_are_fetched(hub):
     hub["me/tiny/resolve/main/config.json"] = b'{"model_type": "siglip"}'
     with pytest.raises(ValueError, match="hf-hub:me/tiny holds a model of transformers of the kind 'siglip'"):
-        hub_folder("hf-hub:me/tiny", progress=False)
+        hub_folder("hf-hub:me/tiny")
 
 
 @pytest.mark.parametrize(
@@ -277,4 +277,4 @@ def test_bad_repositories(hub, config, error, said):
     if config is not None:
         hub["me/tiny/resolve/main/open_clip_config.json"] = config
     with pytest.raises(error, match=said):
-        ClipModel.from_pretrained("hf-hub:me/tiny", progress=False)
+        ClipModel.from_pretrained("hf-hub:me/tiny")

@@ -102,10 +102,12 @@ def test_an_upsampler_goes_on_from_fewer_points_and_is_saved_into_a_base(clip, t
     assert (second.points, second.model.config.cond_ctx) == (96, 16)
     second.save(second.model, tmp_path / "whole")
     assert {"base", "upsampler", "clip"} < {path.name for path in (tmp_path / "whole").iterdir()}
-    with pytest.raises(ValueError, match="4160 points together, but clouds have 4096"):
+    with pytest.raises(ValueError, match="points, or else n_ctx, are 5000 points, but a cloud has 4096"):
+        PointStage(config({**TINY, "n_ctx": 5000}, stage={"clip": clip}))
+    with pytest.raises(ValueError, match="n_ctx and cond_ctx together are 4160 points, but a cloud has 4096"):
         few = {"points": 8, "low_res_points": 8}
         PointUpsamplerStage(config({**TINY, "n_ctx": 4096, "cond_ctx": 64}, stage={"clip": clip, **few}))
-    with pytest.raises(ValueError, match="points and low_res_points are 4500 points together"):
+    with pytest.raises(ValueError, match="points and low_res_points together are 4500 points"):
         PointUpsamplerStage(config(model, stage={"clip": clip, "points": 3500, "low_res_points": 1000}))
     with pytest.raises(ValueError, match="has width 32, but model: in the recipe says 64"):
         PointUpsamplerStage(config({"width": 64}, stage=start))

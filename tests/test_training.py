@@ -278,6 +278,12 @@ def test_a_run_that_fails_at_once_leaves_no_folder(shards, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_place_that_cannot_be_written_to_is_noticed_before_a_step(shards, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(PermissionError, match="file cannot be written to"):
+        run(shards, tmp_path / "file" / "run")
+
+
 def test_a_start_may_lie_elsewhere_by_now_unless_it_is_mixed_in():
     before, moved = ({"stage": {"start_from": place}} for place in "ab")
     config(**moved).check_resumes(config(**before).model_dump(mode="json"))

@@ -1,16 +1,20 @@
 """Models that know nothing and are made in a moment: for tests of everything around a network."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import maquette.toybox
 import pytest
 import torch
 from maquette.clip import ClipEncoder, ClipModel, ClipTokenizer
-from maquette.diffusion import GlideTokenizer, GlideUNet, NoisedClip, train_tokenizer
+from maquette.diffusion import GlideTokenizer, GlideUNet, NoisedClip
 from maquette.pipelines import GlidePipeline, PointEPipeline, UnCLIPPipeline, UnCLIPVariationPipeline
 from maquette.point_e import PointDiffusionTransformer, PointUpsampler, SurfaceModel
 from maquette.training import fit
 from maquette.unclip import DiffusionPrior, UnCLIPDecoder, UnCLIPUpsampler
+from tokenizers import Tokenizer, decoders, pre_tokenizers
+from tokenizers.models import BPE
+from tokenizers.trainers import BpeTrainer
 
 TINY_CLIP: dict = {
     "embed_dim": 16,
@@ -68,8 +72,16 @@ def shown(network):
     return network
 
 
-def tiny_tokenizer() -> GlideTokenizer:
-    return train_tokenizer(["a red chair", "a blue table"], 300)
+def tiny_tokenizer(captions: Sequence[str] = ("a red chair", "a blue table")) -> GlideTokenizer:
+    """300 entries: all bytes, what is frequent in the captions, and the padding."""
+    tokenizer = Tokenizer(BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = BpeTrainer(vocab_size=299, initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator(captions, trainer)
+    tokenizer.add_special_tokens(["<|endoftext|>"])
+    return GlideTokenizer(tokenizer)
 
 
 def tiny_clip() -> ClipModel:

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from ..weights.noted import noted
 from ..weights.write_whole import write_whole
 from .renderer import render
 from .scenes import make_scene, true_captions
@@ -77,10 +78,8 @@ class Shard:
 
         if not self.path.exists():
             return False
-        try:
+        with noted("delete it and do this again"):
             found = Shards([self.path])
-        except ValueError as error:
-            raise ValueError(f"{self.path} is damaged; delete it and do this again") from error
         sample = found[0]
         extras = [name for name in EXTRAS if getattr(self, name)]
         kinds = {"png", "txt", "captions.txt", "json", SUM, *(EXTRAS[name] for name in extras)}

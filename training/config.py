@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-FREE_TO_CHANGE = {
+FREE_TO_CHANGE = {  # in a recipe by which a run is resumed
     "data",
     "steps",
     "keep",
@@ -27,7 +27,6 @@ FREE_TO_CHANGE = {
     "log_every",
     "shard",
 }
-MAX_DEPTH = 20
 
 
 class TrainConfig(BaseModel, title="recipe", extra="forbid", frozen=True, allow_inf_nan=False):
@@ -80,13 +79,6 @@ class TrainConfig(BaseModel, title="recipe", extra="forbid", frozen=True, allow_
         Raises what opening the file and YAML raise, and pydantic's ValidationError, a ValueError, with the keys.
         """
         with open(path, encoding="utf-8") as file:
-            depth = 0
-            for event in yaml.parse(file, yaml.SafeLoader):
-                depth += isinstance(event, yaml.CollectionStartEvent)
-                depth -= isinstance(event, yaml.CollectionEndEvent)
-                if depth > MAX_DEPTH:
-                    raise ValueError(f"{path} is no recipe: it is nested more than {MAX_DEPTH} deep")
-            file.seek(0)
             values = yaml.safe_load(file)
         return cls.model_validate(values | overrides if isinstance(values, dict) else values)
 

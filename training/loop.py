@@ -29,7 +29,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from tqdm import tqdm
 
 from ..layers.precision import resolve_dtype
-from ..weights.write_whole import write_whole
+from ..weights.write_whole import check_writable, write_whole
 from . import checkpoint
 from .config import TrainConfig
 from .data import load, shuffled, split
@@ -49,9 +49,9 @@ def fit(stage: Stage, config: TrainConfig, data: str, out: str | Path, resume: b
     `out` gets `config.yaml`, `log.jsonl`, `tensorboard/`, `samples/step-N.png`, `checkpoints/step-N/` and,
     with every checkpoint anew, `model/`. `resume` continues the newest checkpoint. Ctrl-C saves one and raises
     KeyboardInterrupt with a sentence that says how to go on. A sample that cannot be read is warned of, and the next
-    one takes its place. Raises FileExistsError if `out` is in use, FileNotFoundError for missing data, ValueError for
-    damaged shards or four unreadable samples in a row, or for another recipe or data than the checkpoint's,
-    FloatingPointError if the loss diverges.
+    one takes its place. Raises FileExistsError if `out` is in use, PermissionError if nothing can be written there,
+    FileNotFoundError for missing data, ValueError for damaged shards or four unreadable samples in a row, or for
+    another recipe or data than the checkpoint's, FloatingPointError if the loss diverges.
     """
     out = Path(out)
     if resume and not (out / "config.yaml").is_file():
@@ -60,6 +60,7 @@ def fit(stage: Stage, config: TrainConfig, data: str, out: str | Path, resume: b
         raise FileExistsError(
             f"{out} is not empty: choose another folder, or continue what is there with --resume"
         )
+    check_writable(out / "model")
     return _Run(stage, config, Shards(data), out).fit()
 
 

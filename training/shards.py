@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import io
-import math
 import os
 import re
 import tarfile
 from collections.abc import Mapping, Sequence
-from itertools import groupby
+from itertools import groupby, islice
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from webdataset.shardlists import expand_urls
+from braceexpand import braceexpand
 from webdataset.tariterators import base_plus_ext
 
 MOST_SHARDS = 1_000_000
@@ -43,11 +42,7 @@ class Shards:
         single = isinstance(shards, (str, os.PathLike))
         places = [os.fspath(shards)] if single else [os.fspath(path) for path in shards]
         if single and not os.path.exists(shards):
-            if _count(places[0]) > MOST_SHARDS:
-                raise ValueError(
-                    f"the braces of {places[0]:.80} name more than {MOST_SHARDS:,} shards; name those that exist"
-                )
-            places = expand_urls(places[0])
+            places = _named(places[0])
         self.paths = [path for place in places for path in _shards_at(place)]
         self.samples = [sample for path in self.paths for sample in _scan(path)]
 
@@ -100,24 +95,19 @@ def _digest(key: str, parts: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def _count(pattern: str) -> int:
-    """How many paths the braces of a pattern name, without making them; exact up to MOST_SHARDS."""
-
-    def in_a_row(text: str) -> int:
-        return math.prod(map(int, re.findall(r"<(\d+)>", text)))
-
-    def innermost(braces: re.Match) -> str:
-        if bounds := re.fullmatch(r"(-?\d+|[A-Za-z])\.\.(-?\d+|[A-Za-z])(?:\.\.-?(\d+))?", braces[1]):
-            first, last = (ord(end) if end.isalpha() else int(end) for end in bounds.groups()[:2])
-            number = abs(last - first) // (int(bounds[3] or 1) or 1) + 1
-        else:
-            number = sum(map(in_a_row, braces[1].split(",")))
-        return f"<{min(number, 2 * MOST_SHARDS)}>"
-
-    before, pattern = "", pattern.replace("<", "_")
-    while before != pattern:
-        before, pattern = pattern, re.sub(r"{([^{}]*)}", innermost, pattern)
-    return in_a_row(pattern)
+def _named(pattern: str) -> list[str]:
+    """The paths that the braces of a pattern name. Raises ValueError for more than MOST_SHARDS."""
+    # braceexpand makes the whole of a range at once, of several ranges one path after another.
+    ranges = re.findall(r"{(-?\d+)\.\.(-?\d+)", pattern)
+    longest = max((abs(int(last) - int(first)) for first, last in ranges), default=0)
+    named = (
+        list(islice(braceexpand(pattern, escape=False), MOST_SHARDS + 1)) if longest <= MOST_SHARDS else []
+    )
+    if not 0 < len(named) <= MOST_SHARDS:
+        raise ValueError(
+            f"the braces of {pattern:.80} name more than {MOST_SHARDS:,} shards; name those that exist"
+        )
+    return named
 
 
 def tars_in(folder: str | os.PathLike) -> list[str]:

@@ -41,21 +41,17 @@ def offline() -> bool:
     return os.environ.get("MAQUETTE_OFFLINE", "").strip().lower() not in ("", "0", "false", "no", "off")
 
 
-def find_weights(
-    name: str, part: str | None = None, *, folder: str | os.PathLike | None = None, progress: bool = True
-) -> Path:
+def find_weights(name: str, part: str | None = None, *, folder: str | os.PathLike | None = None) -> Path:
     """A file of a published model, such as "ViT-B/32", as from `find_file`; ValueError for an unknown name or part."""
     file = model_file(name, part)
-    return find_file(file["url"], file["sha256"], folder=folder, progress=progress)
+    return find_file(file["url"], file["sha256"], folder=folder)
 
 
-def find_file(
-    url: str, sha256: str | None = None, *, folder: str | os.PathLike | None = None, progress: bool = True
-) -> Path:
+def find_file(url: str, sha256: str | None = None, *, folder: str | os.PathLike | None = None) -> Path:
     """The file behind an address, downloaded on first use; several processes that ask at once download it once.
 
     sha256: its hash in hexadecimal, or the start of it. folder: where to keep it under its published name, instead of
-    in the cache. progress: show a bar if standard error is a terminal. Raises FileNotFoundError if downloads are
+    in the cache. Shows a bar if standard error is a terminal. Raises FileNotFoundError if downloads are
     forbidden, ValueError for wrong content, httpx.HTTPError from the network, OSError from the disk.
     """
     target = cached_path(url, sha256) if folder is None else Path(folder) / _file_name(url)
@@ -72,7 +68,7 @@ def find_file(
     with FileLock(target.with_name(f".{target.name}.lock")):
         if not target.is_file():
             partial = target.with_name(f"{target.name}.partial")
-            _download(url, partial, sha256, progress)
+            _download(url, partial, sha256)
             if problem := _wrong(partial, sha256):
                 partial.unlink()
                 raise ValueError(f"{url} is not the published file ({problem}); it was deleted, try again")
@@ -82,7 +78,7 @@ def find_file(
     return target
 
 
-def _download(url: str, partial: Path, sha256: str | None, progress: bool) -> None:
+def _download(url: str, partial: Path, sha256: str | None) -> None:
     """Bring `partial` to its end, over new connections as long as these bring something new.
 
     Without a hash the server's own mark of the content tells whether the rest is of the same file.
@@ -92,7 +88,7 @@ def _download(url: str, partial: Path, sha256: str | None, progress: bool) -> No
 
     mark = _mark(partial)
     tries = most = 0
-    style: dict = {"unit": "B", "unit_scale": True, "disable": None if progress else True}
+    style: dict = {"unit": "B", "unit_scale": True, "disable": None}
     while True:
         have = partial.stat().st_size if partial.exists() else 0
         tries, most = (1, have) if have > most else (tries + 1, most)

@@ -15,6 +15,7 @@ from typing import Any
 
 from .checksums import check_checksums, write_checksums
 from .download import cache_folder
+from .noted import noted
 from .table import HERE, known_models, nearest
 from .write_whole import write_whole
 
@@ -24,10 +25,9 @@ TOKENIZER = "tokenizer.json"
 
 def read_index(folder: Path) -> dict[str, Any]:
     """What a model's folder says of itself. Raises ValueError for a damaged index, and OSError."""
-    try:
-        return json.loads((folder / INDEX).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{folder / INDEX} is damaged: {error}") from error
+    text = (folder / INDEX).read_bytes()
+    with noted(f"{folder / INDEX} is damaged"):
+        return json.loads(text)
 
 
 def find_folder(model: str | os.PathLike, task: str) -> Path | None:

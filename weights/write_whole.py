@@ -4,9 +4,21 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+
+def check_writable(target: str | os.PathLike) -> None:
+    """Raises PermissionError if neither `target` nor the folders above it that are missing could be made."""
+    above = next(place for place in Path(target).absolute().parents if place.exists())
+    try:
+        tempfile.TemporaryFile(dir=above).close()
+    except OSError as error:
+        raise PermissionError(
+            f"the folder {above} cannot be written to ({error.strerror}); choose another one"
+        ) from None
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from ..drawing import draw_cloud
 from ..point_cloud import PointCloud
 from ..sampling import TRAINING_STEPS, Stage, as_clouds, sample_points
 from ..transformer import PointDiffusionTransformer
-from .clouds import POINTS, random_points, read_cloud, scaled
+from .clouds import POINTS, check_points, random_points, read_cloud, scaled
 from .conditions import PointConditions
 
 PIPELINE, TASK = "PointEPipeline", "text-to-3d"
@@ -86,6 +86,7 @@ class PointStage:
         self._check_whole()
         self.model = self._network({**config.model, **self.conditions.layout()}, trained)
         self.points = self.settings.points or self.model.config["n_ctx"]
+        check_points("points, or else n_ctx,", self.points)
         self.hybrid = HybridLoss(self.settings.schedule, TRAINING_STEPS, self.settings.snr_clamp)
 
     def begins_with(self, index: Mapping[str, Any]) -> str:

@@ -15,6 +15,12 @@ from ..transformer import CHANNEL_BIASES, CHANNEL_SCALES
 POINTS = 4096  # of a sample's cloud
 
 
+def check_points(what: str, count: int) -> None:
+    """Raises ValueError for more points than a sample's cloud has."""
+    if count > POINTS:
+        raise ValueError(f"{what} are {count} points, but a cloud has {POINTS}; lower them")
+
+
 def read_cloud(sample: dict[str, Any]) -> np.ndarray:
     """A raw sample's `npy`, any format [4096 or more, 6], xyz in -0.5…0.5 and rgb in 0…1 -> float32 [4096, 6].
 

@@ -15,7 +15,7 @@ from ...training.layout import new_network
 from ...weights.model_folder import find_model, save_into
 from ..surface import SurfaceModel
 from .base_stage import PIPELINE, TASK
-from .clouds import POINTS, random_rows, read_cloud
+from .clouds import POINTS, check_points, random_rows, read_cloud
 
 PLACES = 4096  # of a sample, at which distances are known
 INSIDE_WEIGHT = 4.0
@@ -47,6 +47,7 @@ class SurfaceStage:
         torch.manual_seed(config.seed)
         self.model = new_network(SurfaceModel, config.model)
         self.points = settings.points or self.model.config.n_ctx
+        check_points("points, or else n_ctx,", self.points)
 
     def prepare(self, sample: dict[str, Any]) -> dict[str, Any]:
         """See `read_cloud` and `read_distances`."""

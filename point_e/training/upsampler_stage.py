@@ -14,7 +14,7 @@ from ...weights.load_saved import load_saved
 from ...weights.model_folder import find_model, has_part, part_folder, read_index
 from ..transformer import PointDiffusionTransformer, PointUpsampler
 from .base_stage import SHEET_POINTS, TASK, PointStage, PointTraining
-from .clouds import POINTS, random_points, scaled
+from .clouds import POINTS, check_points, random_points, scaled
 
 
 class PointUpsamplerTraining(PointTraining, title="stage: of a recipe for more points", frozen=True):
@@ -43,12 +43,10 @@ class PointUpsamplerStage(PointStage):
     def __init__(self, config: TrainConfig):
         super().__init__(config)
         sees = self.settings.low_res_points or self.model.config["cond_ctx"]
-        for names, count in (
-            ("n_ctx and cond_ctx", self.model.config["n_ctx"] + self.model.config["cond_ctx"]),
-            ("points and low_res_points", self.points + sees),
-        ):
-            if count > POINTS:
-                raise ValueError(f"{names} are {count} points together, but clouds have {POINTS}; lower them")
+        check_points(
+            "n_ctx and cond_ctx together", self.model.config["n_ctx"] + self.model.config["cond_ctx"]
+        )
+        check_points("points and low_res_points together", self.points + sees)
 
     def begins_with(self, index: Mapping[str, Any]) -> str:
         """Which part of a model of this index a network goes on from: the upsampler, or else the base."""

@@ -19,6 +19,7 @@ from ...clip.picture_sources import picture_among
 from ...diffusion.training.clip_conditions import BATCH, CACHED, SAME, pixels_of
 from ...training import Shards
 from ...training.shards import add_sample
+from ...weights.noted import noted
 from ...weights.write_whole import write_whole
 
 
@@ -29,7 +30,7 @@ def embed_shards(data: str, out: Path, model: str = "mini") -> list[Path]:
     them. Shards of several folders go into folders of the same names. What this CLIP made of the same samples is kept,
     so that a stopped call can be made again; each shard is whole or absent. Returns the paths of all.
     Raises what Shards and ClipModel raise, ValueError for a sample without a picture or shards that would be written
-    over, all before anything is embedded, and naming it for a picture that cannot be read.
+    over, all before anything is embedded, and what Pillow does for a picture that cannot be read, with a note on which.
     """
     shards = Shards(data)
     found = {path: Path(path).resolve() for path in shards.paths}
@@ -107,11 +108,8 @@ def _same(before: Shards, shards: Shards, numbers: list[int]) -> bool:
 
 
 def _pixels(sample: dict[str, Any], clip: ClipModel) -> torch.Tensor:
-    try:
+    with noted(f"the picture of sample {sample['__key__']} of {sample['__url__']} cannot be read"):
         return pixels_of(sample, clip.preprocess)
-    except Exception as error:  # Pillow raises nearly anything
-        where = f"{sample['__key__']} of {sample['__url__']}"
-        raise ValueError(f"the picture of sample {where} cannot be read: {error!r}") from error
 
 
 def _write(path: Path, samples: Iterator[dict[str, Any]]) -> None:
