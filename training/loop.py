@@ -247,7 +247,9 @@ class _Run:
         if not held:
             return
         units = [held[i : i + self.micro] for i in range(0, len(held), self.micro)]
-        rounds = math.ceil(len(units) / processes)  # who has no unit left repeats one that does not count
+        rounds = math.ceil(
+            len(units) / processes
+        )  # a process that has no unit left repeats one, with weight 0
         mine = range(self.accelerator.process_index, rounds * processes, processes)
         forward, means = InDtype(self._averaged(torch.float32), self.dtype), Means()
         batches = load(self.shards, self.stage.prepare, (units[i % len(units)] for i in mine), held)

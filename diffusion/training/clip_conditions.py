@@ -21,8 +21,8 @@ from ...training.data import load
 CACHED = "clip.npy"  # beside a picture in a shard: its vector, float32 [clip_dim]
 CHECKED = 4  # pictures whose cached vector is compared with a new one
 SAME = 0.98  # cosine: two formats of one CLIP are nearer, two CLIPs are not
-FOR_STATISTICS = 20_000  # samples that statistics are taken of where vectors are cached, and
-COMPUTED_FOR_STATISTICS = 1_000  # where they are not
+FOR_STATISTICS = 20_000  # samples that statistics are taken of, if their vectors are cached
+COMPUTED_FOR_STATISTICS = 1_000  # the same, if vectors have to be computed
 BATCH = 64
 PROBE = "a red chair"  # what two CLIPs read to tell whether they are one
 

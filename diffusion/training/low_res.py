@@ -7,6 +7,15 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
+FACTOR = 4  # what an upsampler multiplies sides by
+
+
+def check_crop(crop: int, side: int, factor: int) -> None:
+    """Raises ValueError for a crop that does not fit pictures of `side` px and a network that halves to 1/`factor`."""
+    factor = max(FACTOR, factor)
+    if crop > side or crop % factor or side % factor:
+        raise ValueError(f"crop {crop} and image_size {side} must be multiples of {factor}, crop the smaller")
+
 
 def reduced(pictures: Tensor, factor: int) -> Tensor:
     """Pictures [N, 3, H, W] in [-1, 1] whose pixels are the means of squares of `factor` pixels, in 8 bits' values."""

@@ -16,11 +16,10 @@ from ...toybox.sheet import contact_sheet
 from ...weights.model_folder import find_model, part_folder
 from ..glide import GlideUNet
 from ..text_reader import TextReader
-from .low_res import degraded, random_crops, reduced
+from .low_res import FACTOR, check_crop, degraded, random_crops, reduced
 from .stage import GlideStage, GlideTraining, as_arrays
 from .start import TASK, reader_of
 
-FACTOR = 4
 SHEET_SCENES = 6
 
 
@@ -98,11 +97,7 @@ class UpsamplerStage(GlideStage):
 
     def _network(self, layout: dict[str, Any]) -> GlideUNet:
         model = super()._network(layout)
-        side, crop, factor = model.config["image_size"], self.settings.crop, max(FACTOR, model.factor)
-        if crop > side or crop % factor or side % factor:
-            raise ValueError(
-                f"crop {crop} and image_size {side} must be multiples of {factor}, crop the smaller"
-            )
+        check_crop(self.settings.crop, model.config["image_size"], model.factor)
         return model
 
     def _reader(self) -> TextReader:

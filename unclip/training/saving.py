@@ -35,9 +35,9 @@ def find_unclip(model: str) -> Path:
 
 
 def check_base(base: str | None, clip: ClipConditions | None = None) -> None:
-    """See, before it is trained, that a part can be saved into the unCLIP model `base`, or go on from it.
+    """See, before a part is trained, that it can be saved into the unCLIP model `base`, or go on from it.
 
-    clip: what the part is told by, if it is. Raises what `find_unclip` raises, and ValueError for another CLIP's model.
+    clip: the CLIP whose vectors and states condition the part, if any do. Raises what `find_unclip` raises, and ValueError for another CLIP's model.
     """
     if not base:
         return

@@ -13,7 +13,7 @@ from ...diffusion.denoiser import clipped, from_epsilon
 from ...diffusion.loss import HybridLoss
 from ...diffusion.sampling import normal_draws, sample, seeded_generators
 from ...diffusion.schedules import make_scheduler
-from ...diffusion.training.low_res import random_crops, reduced
+from ...diffusion.training.low_res import FACTOR, check_crop, random_crops, reduced
 from ...diffusion.training.pictures import read_picture
 from ...diffusion.training.stage import as_arrays
 from ...toybox import make_scene, render
@@ -24,7 +24,6 @@ from ..large_upsampler import LargeUpsampler
 from .degradation import shuffled_degradation
 from .saving import check_base, save_part
 
-FACTOR = 4
 PART = "large_upsampler"
 SHEET_SCENES, SHEET_STEPS, SHEET_SIDE = 4, 15, 256
 
@@ -57,11 +56,7 @@ class LargeUpsamplerStage:
         torch.manual_seed(config.seed)
         self.model = new_network(LargeUpsampler, config.model)
         self.side = self.model.config["image_size"]
-        factor = max(FACTOR, self.model.factor)
-        if settings.crop > self.side or settings.crop % factor or self.side % factor:
-            raise ValueError(
-                f"crop {settings.crop} and image_size {self.side} must be multiples of {factor}, crop the smaller"
-            )
+        check_crop(settings.crop, self.side, self.model.factor)
         self.hybrid = HybridLoss(settings.schedule)
 
     def prepare(self, sample):
