@@ -37,7 +37,8 @@ def find_unclip(model: str) -> Path:
 def check_base(base: str | None, clip: ClipConditions | None = None) -> None:
     """See, before a part is trained, that it can be saved into the unCLIP model `base`, or go on from it.
 
-    clip: the CLIP whose vectors and states condition the part, if any do. Raises what `find_unclip` raises, and ValueError for another CLIP's model.
+    clip: the CLIP whose vectors and states condition the part, if any do. Raises what `find_unclip` raises, and
+    ValueError for another CLIP's model.
     """
     if not base:
         return
