@@ -8,6 +8,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from ..weights.load_original import check_config_keys, load_original
+from ..weights.shapes import Shapes, depth
 from .unet import Conditioning, UNet
 from .unet_layout import read_unet
 
@@ -161,23 +162,19 @@ class GlideUNet(UNet):
 
 def _layout(state_dict: dict[str, Tensor]) -> dict[str, Any]:
     """The constructor's arguments that shapes tell, and the published image size."""
-    layout = read_unet(state_dict, "GLIDE")
+    shape = Shapes(state_dict, "GLIDE")
+    layout = read_unet(shape)
     in_channels = layout["in_channels"]
     if in_channels not in (3, 6, 7, 10):
         raise ValueError(f"not a GLIDE checkpoint: {in_channels} input channels; expected 3, 6, 7 or 10")
-    shape = {key: tuple(value.shape) for key, value in state_dict.items()}
-    try:
-        n_vocab, xf_width = shape["token_embedding.weight"]
-        text_ctx = shape["positional_embedding"][0]
-    except KeyError as missing:
-        raise ValueError(f"not a GLIDE checkpoint: key {missing} is missing") from None
+    n_vocab, xf_width = shape["token_embedding.weight"]
     return {
         "image_size": 256 if in_channels in (6, 10) else 64,
         **{key: layout[key] for key in ("model_channels", "out_channels", "num_res_blocks", "channel_mult")},
         "attention_resolutions": layout["attention_factors"],
-        "text_ctx": text_ctx,
+        "text_ctx": shape["positional_embedding"][0],
         "xf_width": xf_width,
-        "xf_layers": len({k.split(".")[2] for k in shape if k.startswith("transformer.resblocks.")}),
+        "xf_layers": depth(shape, "transformer"),
         "xf_final_ln": "final_ln.weight" in shape,
         "xf_padding": "padding_embedding" in shape,
         "n_vocab": n_vocab,

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..layers import Transformer
 from ..weights.load_original import check_config_keys, load_original
+from ..weights.shapes import sizes
 
 # Of pixels in 0…255, as in the original CLIP.
 CHANNEL_MEANS = (122.77093945, 116.74601272, 104.09373519)
@@ -197,7 +198,7 @@ def _our_name(key: str) -> str:
 def _read_off(state_dict: dict[str, Tensor], config: dict) -> dict[str, int]:
     """The sizes that shapes tell. One whose key is missing is left out; loading then names the key."""
     text, image = "text_encoder.blocks", "image_encoder.blocks"
-    tells = {
+    told_by = {
         "n_vocab": (f"{text}.input.w_voc", 0),
         "max_text_len": (f"{text}.input.w_pos", 0),
         "n_head_text": (f"{text}.input.w_pos", 1),
@@ -207,13 +208,13 @@ def _read_off(state_dict: dict[str, Tensor], config: dict) -> dict[str, int]:
         "image_size": (f"{image}.input.w_pos", 0),
         "n_head_image": (f"{image}.input.w_pos", 1),
     }
-    sizes = {name: state_dict[key].shape[axis] for name, (key, axis) in tells.items() if key in state_dict}
+    told = sizes(state_dict, told_by)
     for side, prefix in (("text", text), ("image", image)):
-        if f"n_head_{side}" in sizes:
-            sizes[f"n_head_{side}"] //= config.get(f"n_head_state_{side}", 64)
-        sizes[f"n_xf_blocks_{side}"] = sum(
+        if f"n_head_{side}" in told:
+            told[f"n_head_{side}"] //= config.get(f"n_head_state_{side}", 64)
+        told[f"n_xf_blocks_{side}"] = sum(
             key.startswith(f"{prefix}.block_") and key.endswith("f_attn.ln.g") for key in state_dict
         )
-    if "image_size" in sizes:
-        sizes["image_size"] = math.isqrt(sizes["image_size"] - 1) * sizes.get("patch_size", 4)
-    return sizes
+    if "image_size" in told:
+        told["image_size"] = math.isqrt(told["image_size"] - 1) * told.get("patch_size", 4)
+    return told

@@ -1,24 +1,15 @@
 """Reads the layout of an ADM U-Net off its checkpoint's shapes."""
 
-from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
+from ..weights.shapes import Shapes
 
 
-def read_unet(state_dict: Mapping[str, Tensor], kind: str) -> dict[str, Any]:
-    """Constructor arguments of UNet for an original state dict, but for head sizes, norm groups and dropout.
+def read_unet(shape: Shapes) -> dict[str, Any]:
+    """Constructor arguments of UNet for an original checkpoint, but for head sizes, norm groups and dropout.
 
-    Raises ValueError that says this is no checkpoint of `kind`, naming the first key that it lacks.
+    Raises ValueError that says this is no checkpoint of its kind, naming the first key that it lacks.
     """
-    shape = {key: tuple(value.shape) for key, value in state_dict.items()}
-    try:
-        return _read(shape, kind)
-    except KeyError as missing:
-        raise ValueError(f"not a {kind} checkpoint: key {missing} is missing") from None
-
-
-def _read(shape: dict[str, tuple[int, ...]], kind: str) -> dict[str, Any]:
     model_channels = shape["time_embed.0.weight"][1]
     outputs = 1 + max((int(k.split(".")[1]) for k in shape if k.startswith("output_blocks.")), default=-1)
     # The last layer of a level's last output block is a residual block that doubles the size.
@@ -29,7 +20,7 @@ def _read(shape: dict[str, tuple[int, ...]], kind: str) -> dict[str, Any]:
     per_level = outputs // levels
     if outputs % levels or outputs == 0:
         raise ValueError(
-            f"not a {kind} checkpoint: {outputs} output blocks do not divide into {levels} levels"
+            f"not a {shape.kind} checkpoint: {outputs} output blocks do not divide into {levels} levels"
         )
     first = range(0, outputs, per_level)
     mults = [shape[f"output_blocks.{i}.0.in_layers.2.weight"][0] // model_channels for i in first]

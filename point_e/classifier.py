@@ -16,7 +16,8 @@ from einops import rearrange, reduce
 from torch import Tensor, nn
 
 from ..weights.load_original import load_original
-from .layout import arguments, sizes
+from ..weights.shapes import sizes
+from .arguments import arguments
 from .points import farthest_points
 
 FEWEST = 512  # points of a cloud

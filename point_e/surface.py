@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from ..layers import MLP, CrossAttention, Transformer, with_waves
 from ..weights.load_original import load_original
-from .layout import arguments, depth, sizes
+from ..weights.shapes import depth, sizes
+from .arguments import arguments
 
 
 class CrossBlock(nn.Module):

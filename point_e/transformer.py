@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from ..layers import MLP, Transformer, timestep_embedding, with_waves
 from ..weights.load_original import load_original
-from .layout import arguments, depth, sizes
+from ..weights.shapes import depth, sizes
+from .arguments import arguments
 
 Network = TypeVar("Network", bound="PointDiffusionTransformer")
 CONDITIONINGS = ("none", "vector", "grid")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..diffusion.unet import Conditioning, UNet
 from ..diffusion.unet_layout import read_unet
 from ..weights.load_original import check_config_keys, load_original
+from ..weights.shapes import Shapes
 from .check_shapes import check_shapes
 
 
@@ -79,16 +80,14 @@ class UnCLIPDecoder(UNet):
         check_config_keys(config, signature(cls).parameters)
         flat = {key: value.squeeze(-1) if value.dim() == 3 else value for key, value in state_dict.items()}
         weights = {key.removeprefix("model."): value for key, value in flat.items()}
-        layout = read_unet(weights, "decoder")
+        shape = Shapes(weights, "decoder")
+        layout = read_unet(shape)
         told = {key: layout[key] for key in ("num_res_blocks", "channel_mult")}
         told["num_channels"], size = layout["model_channels"], config.get("image_size", 64)
         told["attention_resolutions"] = tuple(size // factor for factor in layout["attention_factors"])
-        try:
-            told["xf_width"], told["text_width"] = weights["text_seq_proj.0.weight"].shape
-            told["clip_dim"] = len(weights["cf_param"])
-            told["clip_emb_mult"] = len(weights["clip_tok_proj.weight"]) // told["xf_width"]
-        except KeyError as missing:
-            raise ValueError(f"not a decoder checkpoint: key {missing} is missing") from None
+        told["xf_width"], told["text_width"] = shape["text_seq_proj.0.weight"]
+        told["clip_dim"] = shape["cf_param"][0]
+        told["clip_emb_mult"] = shape["clip_tok_proj.weight"][0] // told["xf_width"]
         with torch.device("meta"):
             net = cls(**{**config, **told})
         return load_original(net, weights)

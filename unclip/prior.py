@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..layers import Transformer, timestep_embedding
 from ..weights.load_original import check_config_keys, load_original
+from ..weights.shapes import Shapes, depth
 from .check_shapes import check_shapes
 
 # Tokens after the text's: its vector, the timestep, the noisy embedding, and the one where the answer is read.
@@ -72,13 +73,10 @@ class DiffusionPrior(ModelMixin, ConfigMixin):
         config = config or {}
         check_config_keys(config, signature(cls).parameters)
         weights = {key.removeprefix("model."): value for key, value in state_dict.items()}
-        try:
-            _, length, width = weights["positional_embedding"].shape
-            clip_dim = weights["clip_img_proj.weight"].shape[1]
-            text_width = weights["text_enc_proj.weight"].shape[1]
-        except KeyError as missing:
-            raise ValueError(f"not a prior checkpoint: key {missing} is missing") from None
-        layers = len({key.split(".")[2] for key in weights if key.startswith("transformer.resblocks.")})
+        shape = Shapes(weights, "prior")
+        _, length, width = shape["positional_embedding"]
+        clip_dim, text_width = shape["clip_img_proj.weight"][1], shape["text_enc_proj.weight"][1]
+        layers = depth(shape, "transformer")
         weights["mean"] = weights.pop("clip_mean", torch.zeros(clip_dim))
         weights["std"] = weights.pop("clip_std", torch.ones(clip_dim))
         with torch.device("meta"):

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..diffusion.unet import UNet
 from ..diffusion.unet_layout import read_unet
 from ..weights.load_original import check_config_keys, load_original
+from ..weights.shapes import Shapes
 
 _PREFIXES = {"model_first_steps.": "first.", "model_last_step.": "last."}
 
@@ -55,7 +56,7 @@ class UnCLIPUpsampler(ModelMixin, ConfigMixin):
             prefix = next((prefix for prefix in _PREFIXES if key.startswith(prefix)), "")
             weights[_PREFIXES.get(prefix, "") + key.removeprefix(prefix)] = value
         of_one = {key.removeprefix("first."): w for key, w in weights.items() if key.startswith("first.")}
-        layout = read_unet(of_one, "upsampler")
+        layout = read_unet(Shapes(of_one, "upsampler"))
         told = (layout[key] for key in ("model_channels", "num_res_blocks", "channel_mult"))
         with torch.device("meta"):
             net = cls(*told, size=config.get("size", 256))
