@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from ..diffusion import GlideTokenizer, GlideUNet
 
-# What a checkpoint is, by the channels that its first layer reads.
+# What a checkpoint of GLIDE is, by the channels that its first layer reads.
 BASE, UPSAMPLER, INPAINT_BASE, INPAINT_UPSAMPLER = (
     "GLIDE's base network", "GLIDE's upsampler", "GLIDE's inpainting base network", "GLIDE's inpainting upsampler",
 )  # fmt: skip
@@ -33,6 +33,13 @@ NETWORKS = {3: BASE, 6: UPSAMPLER, 7: INPAINT_BASE, 10: INPAINT_UPSAMPLER}
 CLIP_IMAGE, CLIP_TEXT = (
     "GLIDE's noise-aware CLIP's image encoder", "GLIDE's noise-aware CLIP's text encoder",
 )  # fmt: skip
+# What else a checkpoint is, by the first of these weights that it has.
+MARKS = {
+    "blocks.input.w_voc": CLIP_TEXT,
+    "blocks.input.patch_proj": CLIP_IMAGE,
+    **karlo.MARKS,
+    **point_e_files.MARKS,
+}
 # The sets that make a model: what must be there, what may be, and the pipeline that loads it.
 SETS = {
     "GlidePipeline": ({BASE}, {UPSAMPLER, CLIP_IMAGE, CLIP_TEXT}),
@@ -118,15 +125,12 @@ def convert(
 def recognise(path: str | os.PathLike) -> str:
     """Which of the published checkpoints a file is. Raises ValueError if it is none, and what `read_weights` raises."""
     weights = read_weights(path)
-    shapes = {name: tuple(weights[name].shape) for name in weights}
-    first, kind = shapes.get("input_blocks.0.0.weight", ()), None
-    if len(first) == 4 and "token_embedding.weight" in shapes:
-        kind = NETWORKS.get(first[1])
-    elif "blocks.input.w_voc" in shapes:
-        kind = CLIP_TEXT
-    elif "blocks.input.patch_proj" in shapes:
-        kind = CLIP_IMAGE
-    kind = kind or karlo.kind_of(weights) or point_e_files.kind_of(weights)
+    first, kind = weights.get("input_blocks.0.0.weight"), None
+    if first is not None and first.dim() == 4 and "token_embedding.weight" in weights:
+        kind = NETWORKS.get(first.shape[1])
+    elif list(weights) == ["0", "1"] and all(value.dim() == 1 for value in weights.values()):
+        kind = karlo.STATISTICS  # two vectors without names
+    kind = kind or next((kind for mark, kind in MARKS.items() if mark in weights), None)
     if kind is None:
         known = [*NETWORKS.values(), CLIP_IMAGE, CLIP_TEXT, *karlo.PUBLISHED, *point_e_files.MARKS.values()]
         *others, last = known

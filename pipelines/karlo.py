@@ -83,13 +83,6 @@ def load_diffusers_layout(
     return {**made, "tokenizer": tokenizer_of_folder(folder / "tokenizer")}
 
 
-def kind_of(weights: Mapping[str, Tensor]) -> str | None:
-    """Which of Karlo's original checkpoints these are; None: none."""
-    if list(weights) == ["0", "1"] and all(value.dim() == 1 for value in weights.values()):
-        return STATISTICS
-    return next((kind for mark, kind in MARKS.items() if mark in weights), None)
-
-
 def original_parts(found: Mapping[str, Path]) -> Iterator[tuple[str, Any]]:
     """The parts of a model folder of original checkpoints, each made when it is asked for."""
     from ..clip import ClipEncoder, ClipTokenizer

@@ -8,13 +8,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..weights.read_weights import read_weights
 from ..weights.table import known_models
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 # A model is found under the first of these that it has.
 TASKS = ("image-to-3d", "text-to-3d", "unconditional-3d")
@@ -37,11 +34,6 @@ SETTINGS = {
 def point_e_task(model: str | os.PathLike) -> str:
     """The task under which a model's Point-E is found."""
     return next((task for task in TASKS if os.fspath(model) in known_models(task)), TASKS[0])
-
-
-def kind_of(weights: Mapping[str, Tensor]) -> str | None:
-    """Which of Point-E's original checkpoints these are; None: none."""
-    return next((kind for mark, kind in MARKS.items() if mark in weights), None)
 
 
 def settings(base: Path) -> dict[str, Any]:
