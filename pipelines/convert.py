@@ -40,14 +40,26 @@ MARKS = {
     **karlo.MARKS,
     **point_e_files.MARKS,
 }
-# The sets that make a model: what must be there, what may be, and the pipeline that loads it.
-SETS = {
-    "GlidePipeline": ({BASE}, {UPSAMPLER, CLIP_IMAGE, CLIP_TEXT}),
-    "GlideInpaintPipeline": ({INPAINT_BASE}, {INPAINT_UPSAMPLER}),
-    "UnCLIPPipeline": ({karlo.PRIOR, karlo.STATISTICS, karlo.DECODER, karlo.CLIP}, {karlo.UPSAMPLER}),
-    "UnCLIPVariationPipeline": ({karlo.DECODER, karlo.CLIP}, {karlo.UPSAMPLER}),
-    "PointEPipeline": ({point_e_files.BASE, karlo.CLIP}, {point_e_files.UPSAMPLER, point_e_files.SURFACE}),
+# The file that each was published as.
+PUBLISHED = {
+    BASE: "base.pt",
+    UPSAMPLER: "upsample.pt",
+    INPAINT_BASE: "base_inpaint.pt",
+    INPAINT_UPSAMPLER: "upsample_inpaint.pt",
+    CLIP_IMAGE: "clip_image_enc.pt",
+    CLIP_TEXT: "clip_text_enc.pt",
+    **karlo.PUBLISHED,
+    **point_e_files.PUBLISHED,
 }
+# The sets that make a model: the pipeline that loads it, what must be there, and what may be.
+SETS = (
+    ("GlidePipeline", (BASE, CLIP_IMAGE, CLIP_TEXT), (UPSAMPLER,)),
+    ("GlidePipeline", (BASE,), (UPSAMPLER,)),
+    ("GlideInpaintPipeline", (INPAINT_BASE,), (INPAINT_UPSAMPLER,)),
+    ("UnCLIPPipeline", (karlo.PRIOR, karlo.STATISTICS, karlo.DECODER, karlo.CLIP), (karlo.UPSAMPLER,)),
+    ("UnCLIPVariationPipeline", (karlo.DECODER, karlo.CLIP), (karlo.UPSAMPLER,)),
+    ("PointEPipeline", (point_e_files.BASE, karlo.CLIP), (point_e_files.UPSAMPLER, point_e_files.SURFACE)),
+)
 BASES = {"text-to-image": (BASE, INPAINT_BASE), "inpainting": (INPAINT_BASE,)}
 # Guidance where it tells what a picture shows; at less noise it costs as much and only coarsens textures.
 SETTINGS = {
@@ -132,8 +144,7 @@ def recognise(path: str | os.PathLike) -> str:
         kind = karlo.STATISTICS  # two vectors without names
     kind = kind or next((kind for mark, kind in MARKS.items() if mark in weights), None)
     if kind is None:
-        known = [*NETWORKS.values(), CLIP_IMAGE, CLIP_TEXT, *karlo.PUBLISHED, *point_e_files.MARKS.values()]
-        *others, last = known
+        *others, last = PUBLISHED
         raise ValueError(f"{path} is not one of the known checkpoints: {', '.join(others)} or {last}")
     return kind
 
@@ -201,31 +212,25 @@ def find_vocabulary(files: Sequence[str | os.PathLike] | None = None) -> GlideTo
 
 
 def _pipeline(found: Mapping[str, Path]) -> str:
-    """The class that loads these checkpoints together. Raises ValueError if none does."""
-    for pipeline, (needed, optional) in SETS.items():
-        if needed <= found.keys() <= needed | optional and (CLIP_IMAGE in found) == (CLIP_TEXT in found):
-            return pipeline
-    given = " and ".join(f"{path} ({kind})" for kind, path in found.items())
-    if found.keys() & set(point_e_files.MARKS.values()):
-        missing = " and ".join(
-            f"{kind} ({file})"
-            for kind, file in ((point_e_files.BASE, "base_40m.pt, say"), (karlo.CLIP, "ViT-L-14.pt"))
-            if kind not in found
+    """The class that loads these checkpoints together.
+
+    Raises ValueError if none does, which says what to add and what to leave out for the nearest set.
+    """
+    misfits = [
+        (
+            pipeline,
+            [kind for kind in found if kind not in (*needed, *optional)],
+            [kind for kind in needed if kind not in found],
         )
-        wrong = f"{missing} missing" if missing else "others among them"
-        raise ValueError(f"{given} make no model, with {wrong}; give Point-E's files and its CLIP alone")
-    if found.keys() & {karlo.PRIOR, karlo.STATISTICS, karlo.DECODER, karlo.UPSAMPLER}:
-        without = not found.keys() & {karlo.PRIOR, karlo.STATISTICS}
-        needed = SETS["UnCLIPVariationPipeline" if without else "UnCLIPPipeline"][0]
-        missing = " and ".join(
-            f"{kind} ({file})" for kind, file in karlo.PUBLISHED.items() if kind in needed - found.keys()
-        )
-        wrong = f"{missing} missing" if missing else "GLIDE's among them"
-        raise ValueError(f"{given} make no model, with {wrong}; give all of Karlo's and nothing else")
-    raise ValueError(
-        f"{given or 'no files'} make no model; expected a base network, inpainting or not, with an upsampler of the "
-        "same sort or none, and for one that does not inpaint both of the noise-aware CLIP's encoders or none"
-    )
+        for pipeline, needed, optional in SETS
+    ]
+    pipeline, foreign, missing = min(misfits, key=lambda one: (len(one[1]), len(one[2])))
+    if not foreign and not missing:
+        return pipeline
+    given = " and ".join(f"{path} ({kind})" for kind, path in found.items()) or "no files"
+    advice = [f"add {kind} ({PUBLISHED[kind]})" for kind in missing]
+    advice += [f"leave out {found[kind]}" for kind in foreign]
+    raise ValueError(f"{given} make no model; {' and '.join(advice)}")
 
 
 def _parts(found: Mapping[str, Path], tokenizer: GlideTokenizer) -> Iterator[tuple[str, Any]]:

@@ -22,6 +22,7 @@ MARKS = {
     "cond_point_proj.weight": UPSAMPLER,
     "backbone.resblocks.0.attn.c_qkv.weight": BASE,
 }
+PUBLISHED = {SURFACE: "sdf.pt", UPSAMPLER: "upsample_40m.pt", BASE: "base_40m.pt, say"}
 # How the published networks want to be asked. GLIDE was fine-tuned for them on renders, and never released.
 SETTINGS = {
     "glide_model": "glide",

@@ -158,9 +158,13 @@ def test_the_noise_aware_clip_comes_along(originals, tmp_path):
     ("names", "said"),
     [
         (["base.pt", "base.pt"], "are both GLIDE's base network; give one"),
-        (["upsample.pt"], "upsample.pt (GLIDE's upsampler) make no model; expected a base network"),
-        (["base.pt", "upsample_inpaint.pt"], "an upsampler of the same sort"),
-        (["base.pt", "clip_text_enc.pt"], "both of the noise-aware CLIP's encoders or none"),
+        (
+            ["upsample.pt"],
+            "upsample.pt (GLIDE's upsampler) make no model; add GLIDE's base network (base.pt)",
+        ),
+        (["base.pt", "upsample_inpaint.pt"], "inpainting upsampler) make no model; leave out "),
+        (["base.pt", "clip_text_enc.pt"], "add GLIDE's noise-aware CLIP's image encoder (clip_image_enc.pt)"),
+        (["upsample.pt", "upsample_inpaint.pt"], "add GLIDE's base network (base.pt) and leave out "),
         (["base.pt", "encoder.json"], "encoder.json is no file of weights"),
         (["base.pt", "other.pt"], "other.pt is not one of the known checkpoints: GLIDE's base network, "),
         (["base.pt", "nowhere.pt"], "there is no file"),

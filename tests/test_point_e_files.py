@@ -102,8 +102,8 @@ def test_the_base_that_reads_words_is_known_by_its_name(originals, tmp_path, cap
 
 def test_what_makes_no_model_is_named(originals, tmp_path, capsys):
     for files, message in (
-        (["base_40m.pt"], "a CLIP (ViT-L-14.pt) missing"),
-        (["upsample_40m.pt", "sdf.pt"], "Point-E's base network (base_40m.pt, say) and a CLIP"),
+        (["base_40m.pt"], "make no model; add a CLIP (ViT-L-14.pt)"),
+        (["upsample_40m.pt", "sdf.pt"], "add Point-E's base network (base_40m.pt, say) and add a CLIP"),
         (["base_40m.pt", "base_40m_uncond.pt"], "are both Point-E's base network; give one"),
     ):
         code, _, err = run(capsys, "convert", *(originals / f for f in files), "--out", tmp_path / "model")
