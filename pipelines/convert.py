@@ -6,7 +6,6 @@ Nothing heavy is imported before a file is read, so that a command may ask for a
 from __future__ import annotations
 
 import os
-import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
@@ -18,6 +17,7 @@ from filelock import FileLock
 from ..weights import cached_path, find_model, find_weights, known_models, read_weights
 from ..weights.download import offline
 from ..weights.model_folder import converted_folder, write_model_folder
+from ..weights.write_whole import sweep
 from . import karlo, point_e_files
 
 if TYPE_CHECKING:
@@ -94,8 +94,7 @@ def ready_model(model: str | os.PathLike, task: str) -> Path:
         words = [part for part in VOCABULARY if part in entry["files"]]
         vocabulary = [find_weights(name, part) for part in words]
         with FileLock(folder.with_name(f".{folder.name}.lock")):
-            for killed in folder.parent.glob(f".{folder.name}.*.partial"):
-                shutil.rmtree(killed)
+            sweep(folder)
             if not folder.is_dir():
                 convert(files, folder, vocabulary)
     return folder

@@ -1,8 +1,11 @@
 """What is written is whole or absent."""
 
+import subprocess
+import sys
+
 import pytest
 from maquette.weights.model_folder import read_index, save_into, write_model_folder
-from maquette.weights.write_whole import write_whole
+from maquette.weights.write_whole import sweep, write_whole
 from tiny_models import tiny_tokenizer
 
 
@@ -29,6 +32,48 @@ def test_nothing_is_left_of_what_was_stopped(tmp_path, stop):
         beside.write_text("half")
         raise stop
     assert not list(tmp_path.iterdir())
+
+
+KILLED = """
+import os, shutil, sys
+from maquette.weights.write_whole import write_whole
+shutil.rmtree = lambda path: os._exit(0)  # killed as it deletes what was there before
+with write_whole(sys.argv[1]) as beside:
+    beside.mkdir()
+    if sys.argv[2] == "at once":
+        os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("name", ["model", "glide-1.5", ".hidden"])
+def test_what_killed_processes_had_begun_is_swept_and_nothing_else(tmp_path, name):
+    target = tmp_path / name
+    stem, suffix = target.stem, target.suffix
+    target.mkdir()
+    others = [
+        f".{name}.lock",
+        f"{stem}.5.partial{suffix}",
+        f".{stem}.5.6.partial{suffix}",
+        f".{stem}.5.partial{suffix}.5",
+        f".{name}.5.6.old",
+        f".{name}2.5.old",
+        f".more-{name}.5.old",
+    ]
+    for other in others:
+        (tmp_path / other).write_text("")
+    for moment in ("at once", "at the end"):
+        subprocess.run([sys.executable, "-c", KILLED, str(target), moment])
+        assert len(list(tmp_path.iterdir())) == len(others) + 2
+        sweep(target)
+        assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*others, name])
+
+
+def test_of_several_targets_all_is_swept(tmp_path):
+    for name in (".step-01.5.partial", ".step-02.5.old", ".other.5.partial"):
+        (tmp_path / name).mkdir()
+    sweep(tmp_path / "step-*")
+    assert [path.name for path in tmp_path.iterdir()] == [".other.5.partial"]
+    sweep(tmp_path / "absent" / "step-*")
 
 
 def test_a_model_is_written_again_whole_or_stays_as_it_was(tmp_path, monkeypatch):

@@ -13,7 +13,6 @@ import copy
 import math
 import os
 import random
-import shutil
 import signal
 import threading
 import time
@@ -29,7 +28,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from tqdm import tqdm
 
 from ..layers.precision import resolve_dtype
-from ..weights.write_whole import check_writable, write_whole
+from ..weights.write_whole import check_writable, sweep, write_whole
 from . import checkpoint
 from .config import TrainConfig
 from .data import load, shuffled, split
@@ -109,9 +108,8 @@ class _Run:
     def fit(self) -> Path:
         self._restore()
         if self.accelerator.is_main_process:
-            # What a killed run had begun to write.
-            for half in [*self.out.glob(".model.*"), *self.out.glob("checkpoints/.step-*")]:
-                shutil.rmtree(half)
+            sweep(self.out / "model")
+            sweep(self.out / "checkpoints" / "step-*")
         self.accelerator.wait_for_everyone()
         self._start_counting()
         begun = self.step

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
+
+# Beside a target, while it is written, lie .STEM.PROCESS.partial.SUFFIX and what was there before, .NAME.PROCESS.old
+HIDDEN = re.compile(r"\.(.+)\.\d+\.(?:partial(\.[^.]+)?|old)")
 
 
 def check_writable(target: str | os.PathLike) -> None:
@@ -44,10 +49,26 @@ def write_whole(target: str | os.PathLike) -> Iterator[Path]:
             beside.replace(target)
         _flush(target.parent)
     finally:
-        if beside.is_dir():
-            shutil.rmtree(beside)
-        else:
-            beside.unlink(missing_ok=True)
+        _delete(beside)
+
+
+def sweep(target: str | os.PathLike) -> None:
+    """Delete what killed processes had begun to write to `target`, whose name may be a pattern such as step-*.
+
+    Call it where nobody else can be writing to `target`.
+    """
+    target = Path(target)
+    for path in target.parent.glob(".*"):
+        hidden = HIDDEN.fullmatch(path.name)
+        if hidden and fnmatchcase(hidden[1] + (hidden[2] or ""), target.name):
+            _delete(path)
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _flush(path: Path) -> None:
