@@ -5,9 +5,11 @@ from typing import Annotated
 
 import typer
 
-from ..pipelines.picture_files import ANIMATED, check_output, free_name, save_animation
+from ..pipelines.picture_files import ANIMATED, save_animation
 from ..pipelines.request import check_frames, check_numbers
+from .drawn_pictures import place_for
 from .interrupt import clean_up_on_interrupt
+from .options import Model
 from .unclip_model import load_unclip
 
 
@@ -22,7 +24,7 @@ def blend(
         float | None, typer.Option(help="How closely to follow the photos.", show_default="the model's")
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the noise, which is the same for all pictures.")] = 0,
-    model: Annotated[str, typer.Option(help="A model's name, or the folder of one.")] = "mini",
+    model: Model = "mini",
     output: Annotated[
         Path | None,
         typer.Option(
@@ -35,7 +37,7 @@ def blend(
     """Draw the pictures between two photos, and print where the animation of them is."""
     check_frames(steps)
     check_numbers(steps, 1, sampling_steps, guidance, seed)
-    check_output(output or Path.cwd() / "blend.gif", ANIMATED)
+    target = place_for(output, f"{first.stem} to {last.stem}", ANIMATED)
     from ..clip.preprocess import open_picture
 
     pictures = open_picture(first), open_picture(last)
@@ -47,5 +49,4 @@ def blend(
     )
     clean_up_on_interrupt()
     said = {**made.settings[0], "frames": str(steps), "photos": f"{first.name}, {last.name}"}
-    target = output or free_name(f"{first.stem} to {last.stem}", Path.cwd(), ".gif")
-    typer.echo(save_animation(target, made.images, said).resolve())
+    typer.echo(save_animation(target(), made.images, said).resolve())

@@ -9,6 +9,7 @@ import typer
 from ..clip.picture_sources import embed_sources, pictures_in
 from ..clip.templates import read_labels, read_templates
 from .bars import print_bars
+from .options import AsJson, ClipName
 
 SHOWN = 5
 
@@ -23,11 +24,11 @@ def classify(
             " Otherwise: a photo of a {}."
         ),
     ] = None,
-    model: Annotated[str, typer.Option(help="A CLIP model's name, file or folder.")] = "mini",
+    model: ClipName = "mini",
     top: Annotated[
         int | None, typer.Option("-k", help="How many labels to show; otherwise 5, or all as JSON.", min=1)
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say which of your labels fits a picture, and how surely.
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..pipelines.families import FAMILIES, chosen_family
-from ..pipelines.picture_files import check_output, free_name
 from ..pipelines.presets import PRESETS, check_preset
 from ..pipelines.request import check_drawing, check_request
-from .drawn_pictures import write_drawn, write_sheet
+from .drawn_pictures import place_for, write_drawn, write_sheet
 from .interrupt import cleaning_up_on_interrupt
+from .options import Count, Guidance, OutputOfPrompt, Seed, Steps
 from .toybox_hint import hint_at_toybox
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 def create(
     prompt: Annotated[str, typer.Argument(help="What to draw, such as 'a red chair'.")],
-    count: Annotated[int, typer.Option("-n", help="How many pictures; more than one also make a sheet.")] = 1,
-    seed: Annotated[int, typer.Option(help="Picture i is the one of seed + i.")] = 0,
+    count: Count = 1,
+    seed: Seed = 0,
     size: Annotated[
         int | None, typer.Option(help="Pixels of a side, a multiple of 4.", show_default="the model's")
     ] = None,
@@ -40,10 +40,8 @@ def create(
             show_default="as the model says",
         ),
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Sampling steps.", show_default="the model's")] = None,
-    guidance: Annotated[
-        float | None, typer.Option(help="How closely to follow the words.", show_default="the model's")
-    ] = None,
+    steps: Steps = None,
+    guidance: Guidance = None,
     clip_guidance: Annotated[
         float | None, typer.Option(help="How strongly a CLIP guides as well, such as 1.", show_default="not")
     ] = None,
@@ -59,10 +57,7 @@ def create(
         int | None,
         typer.Option(help="Draw this many and keep the -n that fit the words best, by mini's CLIP."),
     ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("-o", help="The file to write.", show_default="a new one named after the prompt"),
-    ] = None,
+    output: OutputOfPrompt = None,
 ) -> None:
     """Make pictures of your words and print where they are.
 
@@ -77,7 +72,7 @@ def create(
         raise ValueError("--clip says which CLIP guides; say how far as well, such as --clip-guidance 1")
     drawn = best_of or count
     check_request(prompt, drawn, seed=seed)
-    check_output(output or Path.cwd() / "picture.png")
+    target = place_for(output, prompt)
     picture = None if photo is None else _opened(photo)
     of_glide = {
         "--size": size,
@@ -105,7 +100,6 @@ def create(
         if clip is None and model != "mini":
             raise ValueError(f"{model} has no CLIP of its own; say which one guides, such as --clip ViT-B/32")
         guide = ClipModel.from_pretrained(clip or "mini")
-    target = cache(lambda: output or free_name(prompt, Path.cwd()))
     said = {} if photo is None else {"from": photo.name}
     keep = partial(write_drawn, target, alone=count == 1, said=said)
     more: dict[str, Any] = {"image": picture, "strength": strength, "size": size}

@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from ..pipelines.picture_files import named_by_seed, save_pictures, sheet_of
+from ..pipelines.picture_files import (
+    SUFFIXES,
+    check_output,
+    free_name,
+    named_by_seed,
+    save_pictures,
+    sheet_of,
+)
 from .interrupt import clean_up_on_interrupt
 
 if TYPE_CHECKING:
     from ..pipelines.base import PictureOutput
+
+
+def place_for(output: Path | None, name: str, suffixes: Sequence[str] = SUFFIXES) -> Callable[[], Path]:
+    """A function that gives the file to write: `output`, or a new one in this folder that is called after `name`.
+
+    The new one is chosen when it is first asked for. suffixes: what the file's name may end with; a new one has the
+    first. Raises what `check_output` raises, at once.
+    """
+    check_output(output or Path.cwd() / f"picture{suffixes[0]}", suffixes)
+    return cache(lambda: output or free_name(name, Path.cwd(), suffixes[0]))
 
 
 def write_drawn(target: Callable[[], Path], made: PictureOutput, alone: bool, said: dict[str, str]) -> None:

@@ -6,12 +6,13 @@ from typing import Annotated
 import typer
 
 from .interrupt import shards_kept, stoppable
+from .options import ClipName
 
 
 def embed_shards(
     data: Annotated[str, typer.Argument(help="A folder of shards, or 'data/{first,second}'.")],
     out: Annotated[Path, typer.Option(help="Folder for the shards with vectors.")],
-    model: Annotated[str, typer.Option(help="A CLIP model's name, file or folder.")] = "mini",
+    model: ClipName = "mini",
 ) -> None:
     """Copy shards and add CLIP's vector of each picture, so that training unCLIP need not compute it.
 

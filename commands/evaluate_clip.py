@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from .bars import fitted, print_lines
+from .options import AsJson, ClipName
 
 SHOWN = 50
 
@@ -26,7 +27,7 @@ def evaluate_clip(
     templates: Annotated[
         str | None, typer.Option(help="Sentences to try each label in, as for classify.")
     ] = None,
-    model: Annotated[str, typer.Option(help="A model's name, file or folder.")] = "mini",
+    model: ClipName = "mini",
     probe: Annotated[
         str | None, typer.Option(help="Data to train a linear probe and nearest neighbours on.")
     ] = None,
@@ -37,7 +38,7 @@ def evaluate_clip(
         ),
     ] = False,
     confusion: Annotated[Path | None, typer.Option(help="Picture file: draw what is taken for what.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measure a CLIP: top-1 and top-5 of each class, probes, or recall.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .bars import print_lines
+from .options import AsJson
 
 if TYPE_CHECKING:
     from ..point_e import PointCloud, PointNetClassifier
@@ -41,7 +42,7 @@ def evaluate_clouds(
             help="A CLIP's name, file or folder: R-precision of A's clouds by captions NAME.txt beside them."
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Measure clouds: P-FID, P-IS, Chamfer distance and F-score (pairs of one name), CLIP R-precision.
 

@@ -1,17 +1,17 @@
 """`maquette inpaint`: a part of a photo painted anew, or what lies past its edges."""
 
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from ..pipelines.convert import ready_model
-from ..pipelines.picture_files import check_output, free_name
-from ..pipelines.presets import PRESETS, check_preset
+from ..pipelines.presets import check_preset
 from ..pipelines.request import check_request
-from .drawn_pictures import write_drawn, write_sheet
+from .drawn_pictures import place_for, write_drawn, write_sheet
 from .interrupt import cleaning_up_on_interrupt
+from .options import Count, Guidance, Model, OutputOfPrompt, Seed, Steps, preset_of
 from .toybox_hint import hint_at_toybox
 
 
@@ -28,29 +28,19 @@ def inpaint(
         str | None,
         typer.Option(metavar="N|L,T,R,B", help="Pixels to add and paint on every side, or on each."),
     ] = None,
-    count: Annotated[int, typer.Option("-n", help="How many pictures; more than one also make a sheet.")] = 1,
-    seed: Annotated[int, typer.Option(help="Picture i is the one of seed + i.")] = 0,
-    preset: Annotated[
-        str | None,
-        typer.Option(
-            help=f"How to sample: {', '.join(PRESETS['glide-inpaint'])}.", show_default="as the model says"
-        ),
-    ] = None,
-    steps: Annotated[int | None, typer.Option(help="Sampling steps.", show_default="the model's")] = None,
-    guidance: Annotated[
-        float | None, typer.Option(help="How closely to follow the words.", show_default="the model's")
-    ] = None,
-    model: Annotated[str, typer.Option(help="A model's name, or the folder of one.")] = "mini",
-    output: Annotated[
-        Path | None,
-        typer.Option("-o", help="The file to write.", show_default="a new one named after the prompt"),
-    ] = None,
+    count: Count = 1,
+    seed: Seed = 0,
+    preset: Annotated[str | None, preset_of("glide-inpaint")] = None,
+    steps: Steps = None,
+    guidance: Guidance = None,
+    model: Model = "mini",
+    output: OutputOfPrompt = None,
 ) -> None:
     """Repaint part of a photo as your words say, leave the rest as it is, and print where the pictures are."""
     prompt = prompt.encode("utf-8", "replace").decode()
     check_request(prompt, count, steps, guidance, seed)
     check_preset(preset, "glide-inpaint")
-    check_output(output or Path.cwd() / "picture.png")
+    target = place_for(output, prompt)
     where = _where(photo, mask, box, expand)
     with cleaning_up_on_interrupt():
         ready_model(model, "inpainting")
@@ -60,7 +50,6 @@ def inpaint(
     from ..pipelines import pipeline
 
     pipe = pipeline("inpainting", model)
-    target = cache(lambda: output or free_name(prompt, Path.cwd()))
     if output and output.suffix.lower() in (".jpg", ".jpeg"):
         typer.echo("hint: a JPEG changes all pixels a little; .png and .webp keep the photo's own", err=True)
     said = {"photo": photo.name, "mask": mask and mask.name, "box": box, "expand": expand}

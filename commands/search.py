@@ -10,6 +10,7 @@ import typer
 from ..pipelines.picture_files import check_output, save_pictures
 from .bars import print_lines, printable
 from .interrupt import clean_up_on_interrupt
+from .options import AsJson
 
 SIDE = 192
 
@@ -25,7 +26,7 @@ def search(
         str | None,
         typer.Option(help="The index's model, if it lies somewhere else now.", show_default="the index's"),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Find pictures by words, or by a picture that they resemble, and print the nearest first."""
     from ..clip.picture_sources import is_picture

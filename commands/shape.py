@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,12 +12,14 @@ import typer
 
 from ..pipelines.convert import ready_model
 from ..pipelines.families import check_family
-from ..pipelines.picture_files import check_output, free_name, named_by_seed
+from ..pipelines.picture_files import named_by_seed
 from ..pipelines.point_e_files import point_e_task
-from ..pipelines.presets import PRESETS, check_preset
+from ..pipelines.presets import check_preset
 from ..pipelines.request import check_numbers, check_points, check_request
 from ..weights.table import known_models
+from .drawn_pictures import place_for
 from .interrupt import clean_up_on_interrupt, cleaning_up_on_interrupt
+from .options import preset_of
 from .toybox_hint import hint_at_toybox
 
 if TYPE_CHECKING:
@@ -63,12 +65,7 @@ def shape(
             show_default="the model's own way",
         ),
     ] = None,
-    preset: Annotated[
-        str | None,
-        typer.Option(
-            help=f"How to sample: {', '.join(PRESETS['point-e'])}.", show_default="as the model says"
-        ),
-    ] = None,
+    preset: Annotated[str | None, preset_of("point-e")] = None,
     steps: Annotated[
         int | None, typer.Option(help="Sampling steps of the coarse cloud.", show_default="the model's")
     ] = None,
@@ -114,11 +111,10 @@ def shape(
     from ..point_e.export import needs_mesh
 
     name = Path(what).stem if kind in ("photo", "cloud") else what
-    target = cache(lambda: output or free_name(name, Path.cwd(), ".glb"))
     like = output or Path("shape.glb")
     mesh, drawn = needs_mesh(like), like.suffix.lower() in (".html", ".gif", ".png")
     _check_meshing(like, mesh or drawn, smooth, triangles)
-    check_output(like, [like.suffix.lower()])
+    target = place_for(output, name, [like.suffix.lower()])
     meshing = partial(_mesh_of, model=model, smooth=smooth, triangles=triangles, needed=mesh)
     mesh_of = meshing if mesh or drawn else None
     if kind == "cloud":

@@ -1,22 +1,22 @@
 """`maquette vary`: a photo drawn anew, as what CLIP sees in it."""
 
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ..pipelines.picture_files import check_output, free_name
-from ..pipelines.presets import PRESETS, check_preset
+from ..pipelines.presets import check_preset
 from ..pipelines.request import check_numbers, check_strength
-from .drawn_pictures import write_drawn, write_sheet
+from .drawn_pictures import place_for, write_drawn, write_sheet
+from .options import Count, Model, OutputOfPhoto, Seed, Steps, preset_of
 from .unclip_model import load_unclip
 
 
 def vary(
     photo: Annotated[Path, typer.Argument(help="The photo; its middle square is seen.")],
-    count: Annotated[int, typer.Option("-n", help="How many pictures; more than one also make a sheet.")] = 4,
-    seed: Annotated[int, typer.Option(help="Picture i is the one of seed + i.")] = 0,
+    count: Count = 4,
+    seed: Seed = 0,
     strength: Annotated[
         float | None,
         typer.Option(
@@ -24,33 +24,24 @@ def vary(
             show_default="the model's",
         ),
     ] = None,
-    preset: Annotated[
-        str | None,
-        typer.Option(
-            help=f"How to sample: {', '.join(PRESETS['unclip'])}.", show_default="as the model says"
-        ),
-    ] = None,
-    steps: Annotated[int | None, typer.Option(help="Sampling steps.", show_default="the model's")] = None,
+    preset: Annotated[str | None, preset_of("unclip")] = None,
+    steps: Steps = None,
     guidance: Annotated[
         float | None, typer.Option(help="How closely to follow the photo.", show_default="the model's")
     ] = None,
-    model: Annotated[str, typer.Option(help="A model's name, or the folder of one.")] = "mini",
-    output: Annotated[
-        Path | None,
-        typer.Option("-o", help="The file to write.", show_default="a new one named after the photo"),
-    ] = None,
+    model: Model = "mini",
+    output: OutputOfPhoto = None,
 ) -> None:
     """Draw a photo anew in several ways that keep what it shows, and print where the pictures are."""
     check_numbers(1, count, steps, guidance, seed)
     check_preset(preset, "unclip")
     if strength is not None:
         check_strength(strength)
-    check_output(output or Path.cwd() / "picture.png")
+    target = place_for(output, f"{photo.stem} varied")
     from ..clip.preprocess import open_picture
 
     picture = open_picture(photo)
     pipe = load_unclip(model)
-    target = cache(lambda: output or free_name(f"{photo.stem} varied", Path.cwd()))
     said = {"photo": photo.name}
     made = pipe(
         picture,
