@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -35,6 +36,39 @@ OF_CLOUDS = (".ply", ".npz")
 OF_PHOTOS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 OF_MESHES = (".glb", ".gltf", ".obj", ".stl")
 NO_SURFACE = "has no surface model and makes no meshes; give another --model"
+
+
+@dataclass(frozen=True)
+class Meshing:
+    """How the clouds of a call become meshes.
+
+    needed: the file holds a mesh, and it is an error if a cloud can have none; otherwise the file shows one if there is
+    one. The other fields are the command's options.
+    """
+
+    model: str
+    smooth: bool
+    triangles: int | None
+    needed: bool
+
+    def mesh(self, cloud: PointCloud, surface: Callable[[], SurfaceModel | None]) -> Trimesh | None:
+        """A mesh of as many of the cloud's points as the surface model knows.
+
+        surface: gives the model's, if it has one; called for a cloud that can have a mesh. Raises NoMeshError.
+        """
+        from ..point_e.mesh import NoMeshError, check_solid, make_mesh
+
+        try:
+            check_solid(cloud)
+            if (network := surface()) is None:
+                raise NoMeshError(f"{self.model} {NO_SURFACE}")
+            cloud = cloud.farthest_sample(network.config["n_ctx"])
+            return make_mesh(network, cloud, smooth=self.smooth, triangles=self.triangles)
+        except NoMeshError as error:
+            if self.needed:
+                raise
+            typer.echo(f"hint: there is no mesh beside it: {error}", err=True)
+            return None
 
 
 def shape(
@@ -90,35 +124,13 @@ def shape(
 ) -> None:
     """Make a shape of your words, of a photo of one thing, or of a cloud, and print where it is."""
     kind, what = _kind(what, model)
-    asked = {
-        "-n": count != 1,
-        "--seed": seed != 0,
-        "--via": via is not None,
-        "--preset": preset is not None,
-        "--steps": steps is not None,
-        "--guidance": guidance is not None,
-        "--points": points is not None,
-        "--remove-background": remove_background,
-    }
-    _check_goes_with(kind, what, [name for name, said in asked.items() if said])
-    if kind == "words":
-        check_request(what, count, steps, guidance, seed)
-    else:
-        check_numbers(1, count, steps, guidance, seed)
-    check_points(points)
-    check_preset(preset, "point-e")
-    check_family(via)
-    from ..point_e.export import needs_mesh
-
+    _check_asked(kind, what, count, seed, via, preset, steps, guidance, points, remove_background)
+    file = output or Path("shape.glb")
+    meshing = _meshing(file, model, smooth, triangles)
     name = Path(what).stem if kind in ("photo", "cloud") else what
-    like = output or Path("shape.glb")
-    mesh, drawn = needs_mesh(like), like.suffix.lower() in (".html", ".gif", ".png")
-    _check_meshing(like, mesh or drawn, smooth, triangles)
-    target = place_for(output, name, [like.suffix.lower()])
-    meshing = partial(_mesh_of, model=model, smooth=smooth, triangles=triangles, needed=mesh)
-    mesh_of = meshing if mesh or drawn else None
+    target = place_for(output, name, [file.suffix.lower()])
     if kind == "cloud":
-        _write_cloud(what, target, mesh_of, model)
+        _write_cloud(what, target, meshing)
         return
     photo = _photo(what, remove_background) if kind == "photo" else None
     with cleaning_up_on_interrupt():
@@ -130,7 +142,7 @@ def shape(
     from ..pipelines import pipeline
 
     pipe: PointEPipeline = pipeline(TASKS[kind], model, via=via)
-    if mesh and pipe.surface is None:
+    if meshing and meshing.needed and pipe.surface is None:
         raise ValueError(f"{model} {NO_SURFACE}")
     if photo is not None:
         _hint_at_background(pipe, photo)
@@ -144,7 +156,7 @@ def shape(
         num_inference_steps=steps,
         guidance_scale=guidance,
         seed=seed,
-        callback_on_batch_end=partial(_write_made, pipe, target, mesh_of, count == 1, failed),
+        callback_on_batch_end=partial(_write_made, pipe, target, meshing, count == 1, failed),
     )
     if failed:
         raise ValueError("; ".join(failed))
@@ -170,39 +182,78 @@ def _kind(what: str | None, model: str) -> tuple[str, str]:
     return "photo" if suffix in OF_PHOTOS or os.path.isfile(what) else "words", what
 
 
-def _check_goes_with(kind: str, what: str, given: list[str]) -> None:
-    """Raises ValueError for options that mean nothing with this kind of thing."""
-    if kind == "cloud" and given:
-        raise ValueError(f"{what} is a cloud, and {', '.join(given)} is for making one; leave that out")
-    if kind == "photo" and "--via" in given:
+def _check_asked(
+    kind: str,
+    what: str,
+    count: int,
+    seed: int,
+    via: str | None,
+    preset: str | None,
+    steps: int | None,
+    guidance: float | None,
+    points: int | None,
+    remove_background: bool,
+) -> None:
+    """Raises ValueError for options that cannot be, or that mean nothing with this kind of thing."""
+    asked = {
+        "-n": count != 1,
+        "--seed": seed != 0,
+        "--via": via is not None,
+        "--preset": preset is not None,
+        "--steps": steps is not None,
+        "--guidance": guidance is not None,
+        "--points": points is not None,
+        "--remove-background": remove_background,
+    }
+    if kind == "cloud" and any(asked.values()):
+        given = ", ".join(name for name, said in asked.items() if said)
+        raise ValueError(f"{what} is a cloud, and {given} is for making one; leave that out")
+    if kind == "photo" and via is not None:
         raise ValueError("--via says what draws the words, and there is a photo; leave it out")
-    if kind != "photo" and "--remove-background" in given:
+    if kind != "photo" and remove_background:
         raise ValueError("--remove-background goes with a photo, and there are words; leave it out")
+    if kind == "words":
+        check_request(what)
+    check_numbers(1, count, steps, guidance, seed)
+    check_points(points)
+    check_preset(preset, "point-e")
+    check_family(via)
 
 
-def _check_meshing(target: Path, meshed: bool, smooth: bool, triangles: int | None) -> None:
-    """Raises ValueError for a number of triangles that cannot be, or where no mesh is made."""
+def _meshing(file: Path, model: str, smooth: bool, triangles: int | None) -> Meshing | None:
+    """How clouds become meshes for a file that holds or shows one; None for other files.
+
+    Raises ValueError for a file of another kind, too few triangles, and smoothing or triangles of a file of clouds.
+    """
+    from ..point_e.export import SHOWN, needs_mesh
+    from ..point_e.mesh import check_triangles
+
+    needed = needs_mesh(file)
+    meshed = needed or file.suffix.lower() in SHOWN
     if (smooth or triangles is not None) and not meshed:
         raise ValueError(
-            f"--smooth and --triangles are for meshes, and {target.name} is a cloud; leave them out"
+            f"--smooth and --triangles are for meshes, and {file.name} is a cloud; leave them out"
         )
     if triangles is not None:
-        from ..point_e.mesh import check_triangles
-
         check_triangles(triangles)
+    return Meshing(model, smooth, triangles, needed) if meshed else None
 
 
-def _write_cloud(
-    name: str, target: Callable[[], Path], mesh_of: Callable[..., Trimesh | None] | None, model: str
-) -> None:
+def _write_cloud(name: str, target: Callable[[], Path], meshing: Meshing | None) -> None:
     """A cloud that is there as another file, or with its mesh."""
     from ..point_e import PointCloud
     from ..point_e.export import save_shape
+    from ..point_e.mesh import NoMeshError, within_reach
 
     cloud, solid = PointCloud.load(name), None
-    if mesh_of is not None:
-        cloud = _fitted(cloud)
-        solid = mesh_of(cloud, partial(_surface_of, model), f"{name}: ")
+    if meshing is not None:
+        cloud, moved = within_reach(cloud)
+        if moved is not None:
+            typer.echo(f"hint: {moved}", err=True)
+        try:
+            solid = meshing.mesh(cloud, partial(_surface_of, meshing.model))
+        except NoMeshError as error:
+            raise ValueError(f"{name}: {error}") from None
     clean_up_on_interrupt()
     typer.echo(save_shape(target(), cloud, solid).resolve())
 
@@ -210,7 +261,7 @@ def _write_cloud(
 def _write_made(
     pipe: PointEPipeline,
     target: Callable[[], Path],
-    mesh_of: Callable[..., Trimesh | None] | None,
+    meshing: Meshing | None,
     alone: bool,
     failed: list[str],
     made: ShapeOutput,
@@ -222,8 +273,8 @@ def _write_made(
     for cloud, settings in zip(made.clouds, made.settings, strict=True):
         solid = None
         try:
-            if mesh_of is not None:
-                solid = mesh_of(cloud, lambda: pipe.surface, "")
+            if meshing is not None:
+                solid = meshing.mesh(cloud, lambda: pipe.surface)
         except ValueError as error:
             if alone:
                 raise
@@ -231,20 +282,6 @@ def _write_made(
             continue
         place = target() if alone else named_by_seed(target(), settings)
         typer.echo(save_shape(place, cloud, solid).resolve())
-
-
-def _fitted(cloud: PointCloud) -> PointCloud:
-    """A cloud where meshes and drawings have it, with a hint if it was elsewhere or of another size."""
-    from ..point_e.mesh import SIDE
-
-    reach, length = abs(cloud.coords).max(), (cloud.coords.max(0) - cloud.coords.min(0)).max()
-    if reach <= SIDE / 2 and not 0 < length < SIDE / 4:
-        return cloud
-    typer.echo(
-        f"hint: the cloud is {length:.3g} long and reached {reach:.3g} from the origin; it was centred and scaled",
-        err=True,
-    )
-    return cloud.fitted()
 
 
 def _surface_of(model: str) -> SurfaceModel | None:
@@ -255,40 +292,6 @@ def _surface_of(model: str) -> SurfaceModel | None:
     from ..pipelines.surface import load_surface
 
     return load_surface(model)
-
-
-def _mesh_of(
-    cloud: PointCloud,
-    surface: Callable[[], SurfaceModel | None],
-    name: str,
-    model: str,
-    smooth: bool,
-    triangles: int | None,
-    needed: bool,
-) -> Trimesh | None:
-    """A mesh of a cloud, of as many of its points as the model's surface model knows.
-
-    surface: gives that, if the cloud can have a mesh. needed: raise ValueError, with `name` before, where there can be
-    none, for a picture of the cloud does without.
-    """
-    from ..point_e.mesh import check_solid, make_mesh
-
-    def none(why: object) -> None:
-        if needed:
-            raise ValueError(f"{name}{why}")
-        typer.echo(f"hint: there is no mesh beside it: {why}", err=True)
-
-    try:
-        check_solid(cloud)
-    except ValueError as error:
-        return none(error)
-    if (network := surface()) is None:
-        return none(f"{model} {NO_SURFACE}")
-    cloud = cloud.farthest_sample(network.config["n_ctx"])
-    try:
-        return make_mesh(network, cloud, smooth=smooth, triangles=triangles)
-    except ValueError as error:
-        return none(error)
 
 
 def _photo(name: str, remove_background: bool) -> Image:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     import trimesh
 
 MESHES = (".glb", ".obj", ".stl")
-SUFFIXES = (*CLOUDS, *MESHES, ".html", ".gif", ".png")
+SHOWN = (".html", ".gif", ".png")
+SUFFIXES = (*CLOUDS, *MESHES, *SHOWN)
 SHEET_VIEWS = 8
 TURN_VIEWS, TURN_TIME = 24, 100  # pictures of a turn, and milliseconds of each
 

@@ -21,6 +21,10 @@ FEWEST_POINTS = 32
 THINNEST = 1e-3  # standard deviation of a cloud along its thinnest direction, in scene units
 
 
+class NoMeshError(ValueError):
+    """Why no mesh can be made of a cloud."""
+
+
 def make_mesh(
     surface_model: SurfaceModel,
     cloud: PointCloud,
@@ -33,8 +37,8 @@ def make_mesh(
 
     grid_size: distances along each side of the cube around it; batch_size: distances that are computed at once.
     smooth: take out the grid's steps (Taubin 1995). triangles: leave at most so many; needs fast-simplification.
-    Triangles turn right-handed, so normals point outwards. Warns of a mesh that is not watertight. Raises ValueError
-    where a cloud is too sparse, flat or large for a surface, or none is found, and ImportError.
+    Triangles turn right-handed, so normals point outwards. Warns of a mesh that is not watertight. Raises NoMeshError
+    where a cloud is too sparse, flat or large for a surface, or none is found, ValueError and ImportError.
     Source: openai/point-e, pc_to_mesh; marching cubes (Lewiner et al. 2003).
     """
     import trimesh
@@ -48,7 +52,7 @@ def make_mesh(
     border[1:-1, 1:-1, 1:-1] = False
     depth = volume if np.median(volume[border]) < 0 else -volume
     if not (depth > 0).any():
-        raise ValueError("the surface model finds no surface in this cloud: no place is inside of it")
+        raise NoMeshError("the surface model finds no surface in this cloud: no place is inside of it")
     # Outside of the cube there is nothing: a surface that reaches its border is closed there.
     voxel = SIDE / (grid_size - 1)
     vertices, faces = zero_surface(np.pad(depth, 1, constant_values=-voxel), voxel, SIDE / 2 + voxel)
@@ -61,7 +65,7 @@ def make_mesh(
         mesh = mesh.simplify_quadric_decimation(face_count=triangles)
     mesh.remove_unreferenced_vertices()
     if not len(mesh.faces):
-        raise ValueError("nothing is left of the surface; choose a larger grid or more triangles")
+        raise NoMeshError("nothing is left of the surface; choose a larger grid or more triangles")
     if not mesh.is_watertight:
         warnings.warn("the mesh is not watertight: it has edges of one triangle, or of three", stacklevel=2)
     visual: Any = mesh.visual
@@ -86,18 +90,27 @@ def check_triangles(triangles: int) -> None:
 
 
 def check_solid(cloud: PointCloud) -> None:
-    """Raises ValueError where a cloud is too sparse, too flat or too large for `make_mesh`."""
+    """Raises NoMeshError where a cloud is too sparse, too flat or too large for `make_mesh`."""
     places = np.unique(cloud.coords, axis=0)
     if len(places) < FEWEST_POINTS:
-        raise ValueError(
+        raise NoMeshError(
             f"the cloud has points in {len(places)} places; a surface needs {FEWEST_POINTS} or more"
         )
     if np.linalg.eigvalsh(np.cov(places.T.astype(np.float64)))[0] < THINNEST**2:
-        raise ValueError("the cloud lies in a plane or on a line; a surface needs a solid thing")
+        raise NoMeshError("the cloud lies in a plane or on a line; a surface needs a solid thing")
     if (furthest := np.abs(places).max()) > SIDE / 2:
-        raise ValueError(
+        raise NoMeshError(
             f"the cloud reaches {furthest:.3g} from the origin; centre it and scale it to within 0.5 (`fitted`)"
         )
+
+
+def within_reach(cloud: PointCloud) -> tuple[PointCloud, str | None]:
+    """The cloud as `make_mesh` and drawings take it, and a sentence if it had to be centred and scaled for that."""
+    reach, length = abs(cloud.coords).max(), (cloud.coords.max(0) - cloud.coords.min(0)).max()
+    if reach <= SIDE / 2 and not 0 < length < SIDE / 4:
+        return cloud, None
+    where = f"the cloud is {length:.3g} long and reached {reach:.3g} from the origin"
+    return cloud.fitted(), f"{where}; it was centred and scaled"
 
 
 @torch.no_grad()
