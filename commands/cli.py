@@ -57,10 +57,10 @@ def run(arguments: list[str]) -> int:
             code = app(arguments or ["--help"], standalone_mode=False)
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:  # what a library in Rust raises when it panics is no Exception
+    except BaseException as error:  # a panic in a library that is written in Rust is not an Exception
         if debug:
             raise
-        # Errors of usage have a text for people; where their class lives differs between versions of typer.
+        # Errors of usage give their text by this method; which module holds their class depends on typer's version.
         message = getattr(error, "format_message", None)
         said = message() if message else str(error) or type(error).__name__
         said += "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
@@ -87,7 +87,7 @@ def options(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
-    # `run` takes it out, so that it may stand anywhere; it is here for the help.
+    # Only for the help: `run` takes --debug out of the arguments, wherever it stands, before typer reads them.
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
     """Words to pictures to 3D."""

@@ -37,25 +37,25 @@ OnStageStep = Callable[..., Tensor | None]
 
 @dataclass(frozen=True)
 class Request:
-    """Samples to draw, checked: for each its prompt, its source of noise and, as text, what makes it what it is.
+    """Samples to draw, checked: of each its prompt, its source of noise and its settings, as text for a PNG.
 
-    how: the model's settings, with what the call says in their place. given: tensors or lists, in both of which each
-    sample has a row.
+    sampling: how to draw all of them, the model's settings with what the call says in their place. given: tensors or
+    lists that have a row for each sample.
     """
 
     prompts: list[str]
     generators: list[torch.Generator]
     settings: list[dict[str, str]]
-    how: Mapping[str, Any]
+    sampling: Mapping[str, Any]
     given: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def steps(self) -> int:
-        return self.how["num_inference_steps"]
+        return self.sampling["num_inference_steps"]
 
     @property
     def guidance_scale(self) -> float:
-        return self.how["guidance_scale"]
+        return self.sampling["guidance_scale"]
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -255,8 +255,8 @@ class Pipeline(DiffusionPipeline):
             )
         for sentence in self.truncations(prompts):
             warnings.warn(sentence, PromptWarning, stacklevel=4)
-        how = {**own, "num_inference_steps": steps, "guidance_scale": scale}
-        return Request(prompts, generators, settings, how)
+        sampling = {**own, "num_inference_steps": steps, "guidance_scale": scale}
+        return Request(prompts, generators, settings, sampling)
 
     def in_batches(
         self,
@@ -267,13 +267,13 @@ class Pipeline(DiffusionPipeline):
         total: int | None = None,
         rows: int | None = None,
     ) -> None:
-        """Have `draw` make samples [N, …] of `rows` of the request's at a time, under a progress bar.
+        """Draw the request's samples in batches, each under a progress bar.
 
-        draw: is to call its second argument after each of its steps. total: all its steps, if not `request.steps`.
-        on_batch: called with each batch's samples and settings when they are done; nothing else keeps them.
-        callback_on_step_end: called after each step as (pipeline, step, timestep, {"latents": x, "x0": x0,
-        "stage": stage}), of the batch; "latents" in the dict that it returns, if any, takes x's place.
-        rows: None: `batch_size`.
+        draw: makes the samples [N, …] of a part of the request, and calls its second argument after each step.
+        on_batch: called with the samples and settings of each batch when it is done, to keep them: none are returned.
+        callback_on_step_end: called after each step of a batch as (pipeline, step, timestep, {"latents": x, "x0": x0,
+        "stage": stage}); "latents" in the dict that it returns, if any, takes x's place.
+        total: how many steps a batch takes; None: `request.steps`. rows: samples of a batch; None: `batch_size`.
         """
         rows = rows or self.batch_size
         for first in range(0, len(request), rows):

@@ -84,7 +84,7 @@ class GlidePipeline(GlideStages):
             x = self.draw_base(some, on_step, photo=photo, strength=share, guide=guide)
             return self.upsample(some, x, side, on_step)
 
-        steps = self.steps_in_all(steps_taken(request.steps, share), request.how, side)
+        steps = self.steps_in_all(steps_taken(request.steps, share), request.sampling, side)
         return self.pictures_in_batches(
             request, draw, output_type, callback_on_batch_end,
             callback_on_step_end=callback_on_step_end, total=steps, rows=self.rows_at_once(side),

@@ -130,13 +130,13 @@ class GlideStages(Pipeline):
         photo: [3, side, side], to begin with, with the noise of `strength` of the steps, which alone are then taken.
         known: pixels that the pictures keep. guide: a layer of guidance beside the classifier-free one.
         """
-        how, side = request.how, self.unet.config["image_size"]
-        scheduler = make_scheduler(how["sampler"], self.config["schedule"], request.steps)
+        sampling, side = request.sampling, self.unet.config["image_size"]
+        scheduler = make_scheduler(sampling["sampler"], self.config["schedule"], request.steps)
         draw = normal_draws(request.generators, (3, side, side), self.device)
         pixels = self._pixels(known, side, len(request))
         denoise = self._guided(request, scheduler.alphas_cumprod, _seen(self.unet, pixels))
         denoise = keep_known(denoise, *pixels) if pixels else denoise
-        quantile = how["dynamic_threshold"]
+        quantile = sampling["dynamic_threshold"]
         denoise = dynamically_clipped(denoise, quantile) if quantile else clipped(denoise)
         denoise = guide(denoise, request.prompts, scheduler) if guide else denoise
         x, start = draw(), 0
@@ -161,10 +161,10 @@ class GlideStages(Pipeline):
             x = self._enlarge(request, low_res, side, text, pixels, on_step)
         return _resized(x, size)
 
-    def steps_in_all(self, steps: int, how: Mapping[str, Any], size: int) -> int:
-        """How many steps the progress bar counts: `steps` of the base, and the upsampler's, with settings `how`."""
-        each = len(respaced_timesteps(spacing=how["upsampler_steps"]))
-        return steps + steps_taken(each, how["upsampler_strength"]) * len(self._sides(size))
+    def steps_in_all(self, steps: int, sampling: Mapping[str, Any], size: int) -> int:
+        """How many steps the progress bar counts: `steps` of the base, and the upsampler's, with `sampling`."""
+        each = len(respaced_timesteps(spacing=sampling["upsampler_steps"]))
+        return steps + steps_taken(each, sampling["upsampler_strength"]) * len(self._sides(size))
 
     def check_size(self, size: int | None) -> int:
         """The side of pictures that a call asks for. Raises ValueError if the model cannot draw so many pixels."""
@@ -222,9 +222,9 @@ class GlideStages(Pipeline):
         on_step: OnStageStep,
     ) -> Tensor:
         """One pass of the upsampler: low_res [N, 3, h, h] -> [N, 3, side, side]."""
-        how, tile = request.how, self.upsampler.config["image_size"]
-        schedule, steps = self.config["upsampler_schedule"], how["upsampler_steps"]
-        scheduler = make_scheduler(how["upsampler_sampler"], schedule, steps)
+        sampling, tile = request.sampling, self.upsampler.config["image_size"]
+        schedule, steps = self.config["upsampler_schedule"], sampling["upsampler_steps"]
+        scheduler = make_scheduler(sampling["upsampler_sampler"], schedule, steps)
         draw = normal_draws(request.generators, (3, side, side), self.device)
         # Enlarged as the network itself would, but before it is cut into tiles.
         seen = {
@@ -239,14 +239,14 @@ class GlideStages(Pipeline):
 
         denoise = tiled(at, tile)
         denoise = keep_known(denoise, *pixels) if pixels else denoise
-        x, start = begun(scheduler, NOISE * draw(), seen["low_res"], how["upsampler_strength"])
+        x, start = begun(scheduler, NOISE * draw(), seen["low_res"], sampling["upsampler_strength"])
         on_step = partial(on_step, stage="upsampler")
         return sample(clipped(denoise), scheduler, x, draw, start, on_step)
 
     def _guided(self, request: Request, alphas_cumprod: Tensor, seen: dict[str, Tensor]) -> Denoiser:
         """The base network with classifier-free guidance."""
         n = len(request)
-        scale = scale_between(request.guidance_scale, request.how["guidance_interval"], alphas_cumprod)
+        scale = scale_between(request.guidance_scale, request.sampling["guidance_interval"], alphas_cumprod)
         both = self._encode(self.unet, [*request.prompts, *[""] * n])
         worded, wordless = (both.rows(rows) for rows in torch.arange(2 * n, device=self.device).chunk(2))
         twice = {name: torch.cat([value, value]) for name, value in seen.items()}

@@ -84,7 +84,7 @@ class GlideInpaintPipeline(GlideStages):
             if callback_on_batch_end is not None:
                 callback_on_batch_end(PictureOutput(_as_type(some, output_type), settings))
 
-        steps = self.steps_in_all(request.steps, request.how, side)
+        steps = self.steps_in_all(request.steps, request.sampling, side)
         self.in_batches(request, draw, done, callback_on_step_end, steps)
         return PictureOutput(_as_type(pictures, output_type), request.settings)
 

@@ -191,7 +191,7 @@ class PointEPipeline(Pipeline):
             if callback_on_batch_end is not None:
                 callback_on_batch_end(ShapeOutput(clouds, meshes, pictures[done] or None, settings))
 
-        steps = request.steps + (request.how["upsampler_steps"] if self.upsampler else 0)
+        steps = request.steps + (request.sampling["upsampler_steps"] if self.upsampler else 0)
         self.in_batches(request, draw, finished, callback_on_step_end, steps)
         return made
 
@@ -270,7 +270,7 @@ class PointEPipeline(Pipeline):
     def _draw(self, some: Request, pictures: Sequence[Image], points: int, on_step: OnStageStep) -> Tensor:
         """Clouds [N, points, 6] of samples' pictures or, if there are none, their prompts. points: of the base."""
         some = replace(some, given=self._seen(some.prompts, pictures))
-        first, second = self._stages(some.how)
+        first, second = self._stages(some.sampling)
         draw = normal_draws(some.generators, (6, points), self.device)
         told = self._told(self.base, some)
         cloud = sample_points(self.base, first, draw, **told, on_step=partial(on_step, stage="base"))
@@ -284,16 +284,18 @@ class PointEPipeline(Pipeline):
             cloud = sample_points(self.upsampler, second, draw, **told, low_res=cloud, on_step=on_step)
         return as_clouds(cloud)
 
-    def _stages(self, how: Mapping[str, Any]) -> tuple[Stage, Stage]:
+    def _stages(self, sampling: Mapping[str, Any]) -> tuple[Stage, Stage]:
         """How the base and the upsampler are sampled from. Raises ValueError as `Stage`."""
         stages = []
         for name, steps, scale, interval in (
-            ("base", "num_inference_steps", "guidance_scale", how["guidance_interval"]),
+            ("base", "num_inference_steps", "guidance_scale", sampling["guidance_interval"]),
             ("upsampler", "upsampler_steps", "upsampler_guidance_scale", None),
         ):
-            schedule, (low, high) = self.config[f"{name}_schedule"], how[f"{name}_sigmas"]
-            sampler, churn = how[f"{name}_sampler"], how[f"{name}_churn"]
-            stages.append(Stage(schedule, how[steps], (low, high), sampler, churn, how[scale], interval))
+            schedule, (low, high) = self.config[f"{name}_schedule"], sampling[f"{name}_sigmas"]
+            sampler, churn = sampling[f"{name}_sampler"], sampling[f"{name}_churn"]
+            stages.append(
+                Stage(schedule, sampling[steps], (low, high), sampler, churn, sampling[scale], interval)
+            )
         return stages[0], stages[1]
 
 

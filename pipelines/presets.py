@@ -15,8 +15,8 @@ _GLIDE = {
     "upsampler_steps": "fast27",
     "upsampler_strength": 1.0,
 }
-# default: as the model's settings say, or else the pipeline's, which for unCLIP are kakaobrain/karlo's. original: as
-# the notebooks of openai/glide-text2im and openai/point-e sample. fast: in as few steps as kakaobrain/karlo's.
+# "default" changes none of a model's own settings. "original" samples as the notebooks of openai/glide-text2im and
+# openai/point-e do. "fast" takes as few steps of the decoder as kakaobrain/karlo's "fast".
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "glide": {"default": {}, "original": _GLIDE},
     "glide-inpaint": {

@@ -158,7 +158,7 @@ class UnCLIPPipeline(UnCLIPStages):
 
     def draw_embedding(self, request: Request, on_step: OnStageStep) -> Tensor:
         """An image embedding [N, D] for each prompt: of several that the prior makes, the one nearest to the text."""
-        candidates, scale = request.how["prior_candidates"], request.how["prior_guidance_scale"]
+        candidates, scale = request.sampling["prior_candidates"], request.sampling["prior_guidance_scale"]
         each = torch.arange(len(request), device=self.device).repeat_interleave(candidates)
         text, wordless = (
             self.read(texts, self.prior.config["text_ctx"]).rows(each)
@@ -179,9 +179,11 @@ class UnCLIPPipeline(UnCLIPStages):
 
     def _diffused(self, request: Request, denoise: Denoiser, on_step: OnStageStep) -> Tensor:
         """The candidates of each sample, one sample after the other, [N * candidates, D]."""
-        how = request.how
-        scheduler = make_scheduler(how["prior_sampler"], self.config["prior_schedule"], how["prior_steps"])
-        shape = how["prior_candidates"], self.prior.config["clip_dim"]
+        sampling = request.sampling
+        scheduler = make_scheduler(
+            sampling["prior_sampler"], self.config["prior_schedule"], sampling["prior_steps"]
+        )
+        shape = sampling["prior_candidates"], self.prior.config["clip_dim"]
         of_samples = normal_draws(request.generators, shape, self.device)
 
         def draw() -> Tensor:

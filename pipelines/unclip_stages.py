@@ -82,7 +82,7 @@ class UnCLIPStages(Pipeline):
         """How many steps the decoder and the upsamplers take."""
         steps = steps_taken(request.steps, self._strength("decoder", request))
         for name in self._upsamplers():
-            count = len(respaced_timesteps(spacing=request.how[f"{name}_steps"]))
+            count = len(respaced_timesteps(spacing=request.sampling[f"{name}_steps"]))
             steps += steps_taken(count, self._strength(name, request))
         return steps
 
@@ -97,21 +97,23 @@ class UnCLIPStages(Pipeline):
         text, wordless = self.read(prompts), self.read([""] * len(prompts))
         return decoder_denoiser(self.decoder, embedding, text, wordless, scale, scheduler.alphas_cumprod)
 
-    def scheduler(self, how: Mapping[str, Any]) -> RespacedScheduler:
+    def scheduler(self, sampling: Mapping[str, Any]) -> RespacedScheduler:
         """Of the decoder's steps."""
-        return make_scheduler(how["sampler"], self.config["decoder_schedule"], how["num_inference_steps"])
+        return make_scheduler(
+            sampling["sampler"], self.config["decoder_schedule"], sampling["num_inference_steps"]
+        )
 
     def draw(self, request: Request, embedding: Tensor, on_step: OnStageStep) -> Tensor:
         """Pictures [N, 3, image_size, image_size] of embeddings [N, D] and the request's prompts, in [-1, 1].
 
         It begins with the request's "noise" [N, 3, h, h], or its "photo" [N, 3, h, h] under noise, if it has one.
         """
-        side, scheduler = self._side(self.decoder), self.scheduler(request.how)
+        side, scheduler = self._side(self.decoder), self.scheduler(request.sampling)
         draw = normal_draws(request.generators, (3, side, side), self.device)
         x, start = request.given["noise"].to(self.device) if "noise" in request.given else draw(), 0
         if "photo" in request.given:
             x, start = begun(scheduler, x, request.given["photo"], self._strength("decoder", request))
-        interval = request.how["guidance_interval"]
+        interval = request.sampling["guidance_interval"]
         scale = scale_between(request.guidance_scale, interval, scheduler.alphas_cumprod)
         denoise = self.decoding(embedding, request.prompts, scale, scheduler)
         x = sample(clipped(denoise), scheduler, x, draw, start, partial(on_step, stage="decoder"))
@@ -128,9 +130,9 @@ class UnCLIPStages(Pipeline):
         return [name for name in UPSAMPLERS if getattr(self, name) is not None]
 
     def _enlarged(self, name: str, request: Request, low_res: Tensor, on_step: OnStageStep) -> Tensor:
-        network, how = getattr(self, name), request.how
+        network, sampling = getattr(self, name), request.sampling
         schedule, side = self.config[f"{name}_schedule"], self._side(network)
-        scheduler = make_scheduler(how[f"{name}_sampler"], schedule, how[f"{name}_steps"])
+        scheduler = make_scheduler(sampling[f"{name}_sampler"], schedule, sampling[f"{name}_steps"])
         if isinstance(network, GlideUNet):
             text = TextReader(self.tokenizer, self.clip).encode(network, request.prompts)
             told = partial(network, text=text, low_res=in_8_bits(low_res))
@@ -144,8 +146,8 @@ class UnCLIPStages(Pipeline):
     def _strength(self, name: str, request: Request) -> float:
         """The share of a network's steps that are taken."""
         if name == "decoder":
-            return request.how["strength"] if "photo" in request.given else 1.0
-        return request.how["upsampler_strength"] if name == "upsampler" else 1.0
+            return request.sampling["strength"] if "photo" in request.given else 1.0
+        return request.sampling["upsampler_strength"] if name == "upsampler" else 1.0
 
     def _side(self, network: Any) -> int:
         return network.config["size" if isinstance(network, UnCLIPUpsampler) else "image_size"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -83,12 +84,15 @@ class UnCLIPVariationPipeline(UnCLIPStages):
         """
         check_picture_type(output_type)
         own = with_preset(self.config, preset, FAMILY)
-        own = own if strength is None else {**own, "strength": strength}
+        if strength is not None:
+            own["strength"] = strength
+        if noise is not None:
+            own["sampler"] = "ddim"
         check_strength(own["strength"])
-        own = own if noise is None else {**own, "sampler": "ddim"}
         embedding = self.embed(image)
         things, side = len(embedding), self.decoder.config["image_size"]
-        given, asked = {"embedding": embedding}, {"preset": preset}
+        given = {"embedding": embedding}
+        asked: dict[str, Any] = {"preset": preset}
         if noise is None and not isinstance(image, Tensor):
             asked["strength"] = own["strength"]
             if own["strength"] < 1:
