@@ -7,6 +7,7 @@ the picture, vector or cloud that x is without its noise, and where the network 
 
 from collections.abc import Callable, Sequence
 from itertools import product
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -77,12 +78,9 @@ def guided(
 
 def check_levels(levels: Any, what: str) -> None:
     """Raises ValueError unless it is None or two noise levels."""
-    two = (
-        isinstance(levels, Sequence)
-        and len(levels) == 2
-        and all(isinstance(it, int | float) for it in levels)
-    )
-    if levels is not None and not (two and 0 <= levels[0] <= levels[1]):
+    pair = list(levels) if isinstance(levels, Sequence | np.ndarray) else []
+    two = len(pair) == 2 and all(isinstance(level, Real) for level in pair)
+    if levels is not None and not (two and 0 <= pair[0] <= pair[1]):
         raise ValueError(
             f"{what} must be two noise levels, the lower first, such as (0.3, 5), not {levels!r}"
         )

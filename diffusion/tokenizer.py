@@ -42,7 +42,8 @@ class GlideTokenizer:
         """
         text = _read(path)
         with noted(f"{path} is not a tokenizer.json of the tokenizers library"):
-            return cls(Tokenizer.from_str(text))
+            tokenizer = Tokenizer.from_str(text)
+        return cls(tokenizer)
 
     @classmethod
     def from_files(cls, encoder: str | os.PathLike, merges: str | os.PathLike) -> "GlideTokenizer":
@@ -54,9 +55,9 @@ class GlideTokenizer:
         pairs = [line.partition(" ") for line in _read(merges).splitlines()[1:] if line]
         with noted(f"{encoder} and {merges} are not GPT-2's encoder.json and vocab.bpe"):
             tokenizer = Tokenizer(BPE(json.loads(vocabulary), [(a, b) for a, _, b in pairs]))
-            tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-            tokenizer.decoder = decoders.ByteLevel()
-            return cls(tokenizer)
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        return cls(tokenizer)
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes a `tokenizer.json` that `from_file` reads."""

@@ -162,7 +162,7 @@ def test_the_noise_aware_clip_comes_along(originals, tmp_path):
             ["upsample.pt"],
             "upsample.pt (GLIDE's upsampler) make no model; add GLIDE's base network (base.pt)",
         ),
-        (["base.pt", "upsample_inpaint.pt"], "inpainting upsampler) make no model; leave out "),
+        (["base.pt", "upsample_inpaint.pt"], "/upsample_inpaint.pt\n"),
         (["base.pt", "clip_text_enc.pt"], "add GLIDE's noise-aware CLIP's image encoder (clip_image_enc.pt)"),
         (["upsample.pt", "upsample_inpaint.pt"], "add GLIDE's base network (base.pt) and leave out "),
         (["base.pt", "encoder.json"], "encoder.json is no file of weights"),

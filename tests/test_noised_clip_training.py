@@ -55,6 +55,12 @@ def test_it_is_saved_beside_what_it_guides_and_gone_on_from(shards, tmp_path):
     assert again.config["logit_scale"] == 20
     for name, weight in saved.state_dict().items():
         assert torch.equal(weight, again.state_dict()[name])
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps({**index, "schedule": "linear"}))
+    for stage in ({"start_from": str(folder)}, {"base": str(folder)}):
+        kept = NoisedClipStage(config(model={} if "start_from" in stage else TINY, **stage))
+        assert kept.settings.schedule == "linear"
+    (folder / "model_index.json").write_text(json.dumps(index))
     with pytest.raises(ValueError, match="has schedule 'squaredcos_cap_v2', but this training 'linear'"):
         NoisedClipStage(config(model={}, start_from=str(folder), schedule="linear"))
 

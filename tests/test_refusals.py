@@ -6,7 +6,7 @@ import pytest
 from maquette.commands.cli import run
 from maquette.diffusion import GlideUNet
 from maquette.pipelines.request import check_drawing, check_request
-from maquette.training import Shards
+from maquette.training import Shards, TrainConfig
 from tiny_models import tiny_clip
 
 
@@ -46,6 +46,8 @@ def test_more_shards_than_anyone_has(braces):
 def test_shards_that_many_braces_name_are_looked_for(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no shard or folder .*/a/0001\.tar"):
         Shards(f"{tmp_path}/{{a/{{0001..0999}},b/{{c,d}}{{9..0..3}}}}.tar")
+    with pytest.raises(FileNotFoundError, match=r"no shard or folder .*/0\.tar"):
+        Shards(f"{tmp_path}/{{0..90000000..10000000}}.tar")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes")
@@ -63,6 +65,12 @@ def test_a_cache_in_the_home_of_nobody(refused, monkeypatch):
 def test_a_model_for_something_else_says_what_it_is_for(refused):
     assert "point-e is for image-to-3d" in refused("create", "a cat", "--model", "point-e")
     assert "for text-to-image there are mini, glide" in refused("create", "a cat", "--model", "ViT-B/32")
+
+
+def test_a_recipe_of_brackets(tmp_path):
+    (tmp_path / "recipe.yaml").write_text("model: " + "[" * 2_000)
+    with pytest.raises(RecursionError, match=r"recipe\.yaml is no recipe"):
+        TrainConfig.from_file(tmp_path / "recipe.yaml")
 
 
 def test_a_network_without_levels():

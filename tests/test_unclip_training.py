@@ -187,6 +187,15 @@ def test_a_prior_goes_on_from_a_models(embedded, tmp_path, kind):
         other(config({}, stage=start))
 
 
+@pytest.mark.parametrize(("stage", "model"), [(PriorStage, PRIOR), (DecoderStage, DECODER)])
+def test_what_goes_on_keeps_the_schedule(tmp_path, stage, model):
+    first = stage(config(model, stage={"schedule": "linear"}))
+    first.save(first.model, tmp_path / "first")
+    start = {"start_from": str(tmp_path / "first")}
+    assert stage(config({}, stage=start)).settings.schedule == "linear"
+    assert stage(config({}, stage={**start, "schedule": "squaredcos_cap_v2"})).settings.schedule != "linear"
+
+
 def test_a_decoder_goes_on_at_another_size(embedded, tmp_path):
     small = config(DECODER)
     stage = DecoderStage(small)

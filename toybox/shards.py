@@ -78,7 +78,7 @@ class Shard:
 
         if not self.path.exists():
             return False
-        with noted("delete it and do this again"):
+        with noted("delete it and do this again", ValueError):
             found = Shards([self.path])
         sample = found[0]
         extras = [name for name in EXTRAS if getattr(self, name)]

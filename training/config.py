@@ -17,6 +17,8 @@ from pydantic import (
     model_validator,
 )
 
+from ..weights.noted import noted
+
 FREE_TO_CHANGE = {  # in a recipe by which a run is resumed
     "data",
     "steps",
@@ -78,7 +80,7 @@ class TrainConfig(BaseModel, title="recipe", extra="forbid", frozen=True, allow_
 
         Raises what opening the file and YAML raise, and pydantic's ValidationError, a ValueError, with the keys.
         """
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8") as file, noted(f"{path} is no recipe"):
             values = yaml.safe_load(file)
         return cls.model_validate(values | overrides if isinstance(values, dict) else values)
 

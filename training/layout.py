@@ -19,7 +19,7 @@ def going_on(settings: Settings, index: Mapping[str, Any], saved_as: Mapping[str
     """
     said = settings.model_fields_set
     had = {name: index[key] for name, key in saved_as.items() if name not in said and key in index}
-    return settings.model_copy(update=had)
+    return settings.model_validate({**settings.model_dump(exclude_unset=True), **had})
 
 
 def as_saved(settings: BaseModel, saved_as: Mapping[str, str]) -> dict[str, Any]:

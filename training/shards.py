@@ -98,8 +98,10 @@ def _digest(key: str, parts: Mapping[str, Any]) -> str:
 def _named(pattern: str) -> list[str]:
     """The paths that the braces of a pattern name. Raises ValueError for more than MOST_SHARDS."""
     # braceexpand makes the whole of a range at once, of several ranges one path after another.
-    ranges = re.findall(r"{(-?\d+)\.\.(-?\d+)", pattern)
-    longest = max((abs(int(last) - int(first)) for first, last in ranges), default=0)
+    ranges = re.findall(r"{(-?\d+)\.\.(-?\d+)(?:\.\.-?(\d+))?}", pattern)
+    longest = max(
+        (abs(int(last) - int(first)) // (int(step or 1) or 1) for first, last, step in ranges), default=0
+    )
     named = (
         list(islice(braceexpand(pattern, escape=False), MOST_SHARDS + 1)) if longest <= MOST_SHARDS else []
     )

@@ -5,10 +5,13 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def noted(note: str) -> Iterator[None]:
-    """Whatever is raised in the block is passed on with a note, which Python and the command line print after it."""
+def noted(note: str, kind: type[Exception] = Exception) -> Iterator[None]:
+    """What is raised in the block is passed on with a note, which Python and the command line print after it.
+
+    kind: of what the note is true.
+    """
     try:
         yield
-    except Exception as error:
+    except kind as error:
         error.add_note(note)
         raise

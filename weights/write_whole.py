@@ -17,9 +17,10 @@ HIDDEN = re.compile(r"\.(.+)\.\d+\.(?:partial(\.[^.]+)?|old)")
 
 def check_writable(target: str | os.PathLike) -> None:
     """Raises PermissionError if neither `target` nor the folders above it that are missing could be made."""
-    above = next(place for place in Path(target).absolute().parents if place.exists())
+    parents = Path(target).absolute().parents
+    above = next((place for place in parents if place.exists()), Path(target).anchor)
     try:
-        tempfile.TemporaryFile(dir=above).close()
+        tempfile.TemporaryDirectory(dir=above).cleanup()
     except OSError as error:
         raise PermissionError(
             f"the folder {above} cannot be written to ({error.strerror}); choose another one"

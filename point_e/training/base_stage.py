@@ -71,7 +71,8 @@ class PointStage:
     def __init__(self, config: TrainConfig):
         self.settings: Any = self.settings_of.model_validate(config.stage)
         if start := self.settings.start_from:
-            index = read_index(find_model(start, TASK))
+            # A converted model's index does not say how its base was trained: as all published ones.
+            index = {"base_schedule": PointTraining().schedule, **read_index(find_model(start, TASK))}
             self.settings = going_on(
                 self.settings, index, {"schedule": f"{self.begins_with(index)}_schedule"}
             )

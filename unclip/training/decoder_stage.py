@@ -48,7 +48,7 @@ class DecoderTraining(BaseModel, title="stage: of a decoder's recipe", extra="fo
     start_from: the name or folder of an unCLIP model to go on from, of the same layout, at any image size;
     glide: instead, the name or folder of a GLIDE model of the same layout, with whose U-Net it begins: it can draw and,
     with as many xf_layers, read, and has to learn what the vectors mean;
-    schedule: the noise schedule (without it, start_from's); snr_clamp: [low, high], see HybridLoss;
+    schedule: the noise schedule (without it, that of start_from or glide); snr_clamp: [low, high], see HybridLoss;
     drop_image, drop_text: the shares of vectors and of captions that are left out, each by itself.
     """
 
@@ -79,6 +79,9 @@ class DecoderStage:
         settings = DecoderTraining.model_validate(config.stage)
         if settings.start_from:
             settings = going_on(settings, read_index(find_unclip(settings.start_from)), SAVED_AS)
+        elif settings.glide:
+            index = read_index(find_model(settings.glide, "text-to-image"))
+            settings = going_on(settings, index, {"schedule": "schedule"})
         self.settings = settings
         self.clip = ClipConditions(settings.clip)
         check_base(settings.base, self.clip)

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from ...clip.model import ClipModel
-from ...clip.picture_sources import picture_among
+from ...clip.picture_sources import is_picture, picture_among
 from ...diffusion.training.clip_conditions import BATCH, CACHED, SAME, pixels_of
 from ...training import Shards
 from ...training.shards import add_sample
@@ -40,11 +40,9 @@ def embed_shards(data: str, out: Path, model: str = "mini") -> list[Path]:
         raise ValueError(f"the shards lie in {out} and would be written over; give another folder with --out")
     for sample in shards.samples:
         if picture_among(sample.parts) is None:
-            parts = ", ".join(sample.parts)
-            raise ValueError(
-                f"sample {sample.key} of {sample.shard} has no picture (.png, .jpg, …) but {parts}; a file's name "
-                "before its suffix must have no dot"
-            )
+            dotted = [part for part in sample.parts if is_picture(f"{sample.key}.{part}")]
+            hint = f" but {dotted[0]}; a picture's name must have no other dot" if dotted else ""
+            raise ValueError(f"sample {sample.key} of {sample.shard} has no picture (.png, .jpg, …){hint}")
     numbers: dict[str, list[int]] = {path: [] for path in shards.paths}
     for number, sample in enumerate(shards.samples):
         numbers[sample.shard].append(number)
