@@ -27,6 +27,10 @@ def train(
     """Train a stage on your data; it can be stopped at any time and resumed."""
     if stage not in STAGES:
         raise ValueError(f"unknown stage {stage!r}; known are {', '.join(STAGES)}")
+    if not config.is_file():
+        raise FileNotFoundError(
+            f"there is no recipe {config}; mini's lie in a clone, as diffusion/mini.yaml does"
+        )
     if stage == "clip":
         from ..clip.training.stage import ClipStage as Stage
     elif stage == "glide-upsampler":

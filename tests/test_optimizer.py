@@ -31,6 +31,23 @@ def test_muon_moves_a_matrix_along_all_its_directions_alike():
     assert torch.linalg.svdvals(moved) == pytest.approx([1.0] * 3, abs=0.5)
 
 
+@pytest.mark.parametrize(("dtype", "error"), [(torch.bfloat16, 1e-6), (torch.float32, 2e-4)])
+@pytest.mark.parametrize("shape", [(6, 4), (4, 6)])
+def test_muon_moves_matrices_as_torchs_own(dtype, error, shape):
+    ours, theirs = (torch.nn.Parameter(torch.ones(shape)) for _ in range(2))
+    optimizers = (
+        Muon([ours], 0.1, dtype),
+        torch.optim.Muon([theirs], weight_decay=0.1, adjust_lr_fn="match_rms_adamw"),
+    )
+    for number in range(3):
+        ours.grad = theirs.grad = torch.randn(shape, generator=torch.Generator().manual_seed(number))
+        for optimizer in optimizers:
+            optimizer.param_groups[0]["lr"] = 0.01
+            optimizer.step()
+    torch.testing.assert_close(ours, theirs, atol=error, rtol=0)
+    assert (ours - 1).abs().max() > 20 * error
+
+
 def test_a_convolution_moves_alike_in_both_memory_formats():
     plain, channels_last = network(), network(torch.channels_last)
     stepped(plain)

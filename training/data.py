@@ -31,7 +31,9 @@ def _permutation(count: int, seed: int, epoch: int) -> np.ndarray:
 def split(count: int, held_out: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Numbers of the samples to train on, and of the `held_out` ones to validate on."""
     if held_out >= count:
-        raise ValueError(f"validation_samples is {held_out} but the data holds {count}; lower it or add data")
+        raise ValueError(
+            f"validation_samples is {held_out} but the data holds {count}; add data, or write less into the recipe"
+        )
     mixed = np.random.default_rng(seed).permutation(count)
     return np.sort(mixed[held_out:]), np.sort(mixed[:held_out])
 

@@ -101,7 +101,7 @@ class _Run:
         self.averages = {name: tensor.detach().clone() for name, tensor in self.live.items()}
         if self.sharded and config.optimizer == "muon":
             raise ValueError("Muon needs whole matrices; drop shard from the recipe, or train with adamw")
-        self.optimizers = make_optimizers(stage.model, config.optimizer, config.weight_decay)
+        self.optimizers = make_optimizers(stage.model, config.optimizer, config.weight_decay, self.dtype)
         self.record = Record(self.accelerator, out)
         self.step = 0
 
