@@ -49,7 +49,7 @@ class Muon(torch.optim.Optimizer):
         self.dtype = dtype
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> Any:
         for group in self.param_groups:
             for weight in (weight for weight in group["params"] if weight.grad is not None):
                 momentum = _momentum(self.state[weight], weight)
