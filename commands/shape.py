@@ -62,6 +62,7 @@ class Meshing:
             check_solid(cloud)
             if (network := surface()) is None:
                 raise NoMeshError(f"{self.model} {NO_SURFACE}")
+            typer.echo("making a mesh …", err=True)
             cloud = cloud.farthest_sample(network.config["n_ctx"])
             return make_mesh(network, cloud, smooth=self.smooth, triangles=self.triangles)
         except NoMeshError as error:

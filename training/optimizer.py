@@ -61,7 +61,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
-    """A matrix [N, M] with all singular values near 1, in their stead: five steps of a Newton-Schulz iteration."""
+    """The matrix [N, M] with singular values near 1 in place of its own, by five steps of a Newton-Schulz iteration."""
     x = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
     x = x / x.norm().clamp(min=1e-7)
     for _ in range(5):
