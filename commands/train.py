@@ -27,7 +27,7 @@ def train(
     """Train a stage on your data; it can be stopped at any time and resumed."""
     if stage not in STAGES:
         raise ValueError(f"unknown stage {stage!r}; known are {', '.join(STAGES)}")
-    if not config.is_file():
+    if not config.exists():
         raise FileNotFoundError(
             f"there is no recipe {config}; mini's lie in a clone, as diffusion/mini.yaml does"
         )

@@ -1,6 +1,7 @@
 """Point-E's stages of training: each from shards to a part that loads, and on from a checkpoint."""
 
 import io
+import json
 
 import numpy as np
 import pytest
@@ -124,6 +125,11 @@ def test_an_upsampler_goes_on_from_fewer_points_and_is_saved_into_a_base(clip, t
     assert torch.equal(from_base.model.output_proj.weight, base.model.output_proj.weight)
     assert (from_base.model.config.width, from_base.model.config.n_ctx) == (32, 3072)
     assert from_base.settings.schedule == "squaredcos_cap_v2"
+    index = json.loads((tmp_path / "base" / "model_index.json").read_text())
+    del index["base_schedule"]  # as a converted model has none
+    (tmp_path / "base" / "model_index.json").write_text(json.dumps(index))
+    converted = PointUpsamplerStage(config({}, stage={**start, "start_from": str(tmp_path / "base")}))
+    assert converted.settings.schedule == "squaredcos_cap_v2"
     shown, told = from_base.targets(torch.rand(1, 4096, 6), torch.Generator(), few=False)
     assert (shown.shape[2], told["low_res"].shape[2]) == (1024, 16)
     with pytest.raises(FileNotFoundError, match="none"):

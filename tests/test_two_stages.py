@@ -275,6 +275,7 @@ def test_parts_in_each_others_place_and_impossible_settings_are_refused(pipe):
         ({"unet": pipe.unet, "guidance_interval": (3, 1)}, "two noise levels, the lower first"),
         ({"unet": pipe.unet, "guidance_interval": 5}, "two noise levels, the lower first"),
         ({"unet": pipe.unet, "guidance_interval": [0.3, None]}, "two noise levels, the lower first"),
+        ({"unet": pipe.unet, "guidance_interval": "35"}, "two noise levels, the lower first"),
         ({"unet": pipe.unet, "dynamic_threshold": 99.5}, "a quantile above 0 to 1"),
         ({"unet": pipe.unet, "upsampler_sampler": "euler"}, "unknown sampler 'euler'"),
         ({"unet": pipe.unet, "upsampler_steps": "fast"}, "cannot read the spacing 'fast'"),

@@ -24,7 +24,7 @@ from maquette.unclip.training.embed_shards import embed_shards
 from maquette.unclip.training.prior_stage import PriorStage
 from maquette.unclip.training.upsampler_stage import LargeUpsamplerStage
 from maquette.weights.load_saved import load_saved
-from maquette.weights.model_folder import find_model, part_folder
+from maquette.weights.model_folder import find_model, part_folder, read_index
 from tiny_models import TINY_CLIP, tiny_clip, tiny_glide, whole_and_resumed
 
 PRIOR = {"text_ctx": 24, "xf_width": 32, "xf_layers": 1, "xf_heads": 2}
@@ -322,6 +322,11 @@ def test_a_decoder_begins_with_the_u_net_of_a_glide_model(tmp_path):
     width = {"projection": torch.randn(1, 256), "states": torch.randn(1, 5, 192)}
     ours = decoder.denoise(x, t, decoder.condition(**width))
     torch.testing.assert_close(ours, had(x, t, text=had.condition(**width), **unseen))
+    mini = find_model("mini", "text-to-image")
+    (tmp_path / "unet").symlink_to(part_folder(mini, "unet"))
+    (tmp_path / "model_index.json").write_text(json.dumps({**read_index(mini), "schedule": "linear"}))
+    linear = DecoderStage(config({**MINI, "text_ctx": 24}, stage={"glide": str(tmp_path)}))
+    assert linear.settings.schedule == "linear"
     with pytest.raises(ValueError, match="drop one of them"):
         DecoderStage(config(DECODER, stage={"glide": "mini", "start_from": "mini"}))
     with pytest.raises(ValueError, match="another layout"):

@@ -125,8 +125,8 @@ def write_shards(
     a line), `<key>.json` (attributes) and, with `clouds`, `<key>.npy` (float16 [4096, 6]), with `distances`
     `<key>.distances.npy` (float16 [4096, 4], see `Scene.distances`); `<key>.sha256` is of all these, see `add_sample`.
     things: leave out scenes that have not so many. Works on up to `workers` processes (default: one per core), shows a
-    progress bar, keeps shards that are already there, and leaves no part of a shard when stopped. A
-    script calls it under `if __name__ == "__main__":`, as processes import the script again.
+    progress bar, keeps shards that are already there, and leaves no part of a shard when stopped. A script must call
+    it under `if __name__ == "__main__":`, as processes import the script again.
     Returns the paths of all shards. Raises ValueError, FileExistsError or another OSError before rendering; they take
     more space than there is on the disk, say.
     """
